@@ -1,0 +1,5 @@
+"""``python -m hitless.cli``."""
+
+from hitless.cli.main import main
+
+main()

@@ -1,0 +1,115 @@
+"""What a configuration says, as attrs classes; sizes are bytes."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias
+
+from attrs import field, frozen
+
+Size: TypeAlias = Annotated[int, "size"]
+"""Bytes: an integer, or a text such as ``"4K"`` or ``"0x40000000"``."""
+
+
+@frozen
+class SlotConfig:
+    """``[[guest.slot]]``: guest physical ``gpa`` on is ``offset`` on of the guest_memfd."""
+
+    gpa: Size
+    size: Size
+    offset: Size
+
+
+@frozen
+class RangeConfig:
+    """``[[guest.shared]]`` and ``[[guest.private]]``: guest physical memory that starts with that owner."""
+
+    start: Size
+    size: Size
+
+
+@frozen
+class GuestConfig:
+    """``[guest]``: slots (or ``memory``, one slot from 0), hunk, backing, owners at the start."""
+
+    memory: Size | None = None
+    slot: tuple[SlotConfig, ...] = ()
+    hunk: Size = 1 << 30
+    page_size: Size = 4096
+    backing: Literal["in-place", "separate", "scattered"] = "in-place"
+    owner: Literal["private", "shared"] = "private"
+    shared: tuple[RangeConfig, ...] = ()
+    private: tuple[RangeConfig, ...] = ()
+    together: bool = False
+
+    @property
+    def slots(self) -> tuple[SlotConfig, ...]:
+        """All slots, ``memory`` included."""
+        return (SlotConfig(0, self.memory, 0),) if self.memory else self.slot
+
+
+@frozen
+class DomainConfig:
+    """``[[domain]]``: one vendor's page table of the guest."""
+
+    vendor: str
+    name: str = ""
+    format: str = ""
+    extensions: tuple[str, ...] = ()
+    features: Mapping[str, Any] = field(factory=dict)
+    policy: str = ""
+    trusted: bool = False
+    merge: Literal["never", "at_once", "on_request"] = "never"
+    allow_break: bool = False
+    units: tuple[str, ...] = ()
+    table_memory: Size = 1 << 34
+
+
+@frozen
+class DeviceConfig:
+    """``[[unit.device]]``: its id (RID, StreamID), whether it uses ATS, and its domain where two share the unit."""
+
+    id: int
+    ats: bool = False
+    domain: str = ""
+
+
+@frozen
+class UnitConfig:
+    """``[[unit]]``: one IOMMU, with the devices behind it."""
+
+    name: str
+    vendor: str
+    device: tuple[DeviceConfig, ...] = ()
+
+    @property
+    def devices(self) -> tuple[DeviceConfig, ...]:
+        return self.device
+
+
+@frozen
+class PluginConfig:
+    """``[[vendor]]`` and ``[[extension]]``: one under development, ``module:object``, in a folder ``path``."""
+
+    name: str
+    plugin: str
+    path: str = ""
+
+
+@frozen
+class Config:
+    """A whole configuration; ``source`` is the file it came from, ``folder`` what its paths are relative to."""
+
+    guest: GuestConfig = field(factory=GuestConfig)
+    domain: tuple[DomainConfig, ...] = ()
+    unit: tuple[UnitConfig, ...] = ()
+    vendor: tuple[PluginConfig, ...] = ()
+    extension: tuple[PluginConfig, ...] = ()
+    source: str = "configuration"
+    folder: str = "."
+
+    @property
+    def domains(self) -> tuple[DomainConfig, ...]:
+        return self.domain
+
+    @property
+    def units(self) -> tuple[UnitConfig, ...]:
+        return self.unit

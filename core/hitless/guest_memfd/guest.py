@@ -1,0 +1,261 @@
+"""guest_memfd: slots, owners, physicals, and the protocol that keeps all notifiers in line with them."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count
+from typing import NamedTuple
+
+from attrs import define, field
+
+from hitless.errors import BadInput, HitlessError, OwnerChangeRefused
+from hitless.guest_memfd.backing import GUEST, HOST, Backing
+from hitless.guest_memfd.conversion import ChangeRun, Conversion
+from hitless.guest_memfd.intervals import IntervalMap
+from hitless.guest_memfd.notifier import Notifier, Prepared, Watcher
+from hitless.guest_memfd.slots import Slots
+from hitless.units import PAGE, PAGE_LG2, align_down, align_up
+
+
+class GuestRun(NamedTuple):
+    """Guest memory ``[start, end)`` (GPA) with one owner, physically contiguous from ``pa`` on."""
+
+    start: int
+    end: int
+    owner: int
+    pa: int
+
+
+def _agree(conversion: Conversion) -> None:
+    """The owner change of a host that never refuses."""
+
+
+@define(eq=False)
+class GuestMemfd:
+    """A confidential guest's memory.
+
+    Args:
+        slots: where it is mapped.
+        backing: physicals by offset and owner.
+        hunk_lg2: log2 of the folio size that backs it.
+        authority: the host's owner change; raises OwnerChangeRefused with what was done before it stopped.
+        notifiers: in the order in which they are called.
+        watchers: told when a conversion begins and has ended; they change nothing.
+        held: old memory that is never freed, because a unit did not answer.
+    """
+
+    slots: Slots
+    backing: Backing
+    hunk_lg2: int
+    authority: Callable[[Conversion], None] = _agree
+    notifiers: list[Notifier] = field(factory=list)
+    watchers: list[Watcher] = field(factory=list)
+    held: list[ChangeRun] = field(factory=list)
+    _owners: IntervalMap = field(init=False)
+    _gate: threading.Condition = field(factory=threading.Condition)
+    _busy: list[tuple[int, int]] = field(factory=list)
+    _numbers: Iterator[int] = field(factory=lambda: count(1))
+
+    def __attrs_post_init__(self) -> None:
+        self._owners = IntervalMap(GUEST, max(align_up(self.slots.size, PAGE_LG2) >> PAGE_LG2, 1))
+
+    # -- what is where
+
+    def set_owner(self, start: int, end: int, owner: int) -> None:
+        """Enter an owner without a conversion: the state at the guest's start."""
+        for a, b, offset in self.slots.inside(start, end):
+            self._owners.set(offset >> PAGE_LG2, offset + b - a >> PAGE_LG2, owner)
+
+    def owner(self, gpa: int) -> int | None:
+        """Who owns a page; None outside every slot."""
+        for _, _, offset in self.slots.inside(gpa, gpa + 1):
+            return self._owners.get(offset >> PAGE_LG2)
+        return None
+
+    def pa(self, gpa: int) -> int | None:
+        """Where a guest physical address lies now; None outside every slot."""
+        for _, _, offset in self.slots.inside(gpa, gpa + 1):
+            return self.backing.pa(offset, self._owners.get(offset >> PAGE_LG2))
+        return None
+
+    def nearest(self, gpa: int, owner: int, start: int, end: int) -> tuple[int, int] | None:
+        """A run of pages with an owner, near a GPA, inside ``[start, end)`` of the GPA's slot."""
+        for slot in self.slots.inside(gpa, gpa + 1):
+            offset = slot[2]
+            (low, high, low_offset), *_ = (s for s in self.slots.inside(start, end) if s[0] <= gpa < s[1])
+            shift = gpa - offset
+            found = self._owners.nearest(
+                offset >> PAGE_LG2, owner, low_offset >> PAGE_LG2, low_offset + high - low >> PAGE_LG2
+            )
+            return (found[0] * PAGE + shift, found[1] * PAGE + shift) if found else None
+        return None
+
+    def runs(self, start: int, end: int, conversion: Conversion | None = None) -> Iterator[GuestRun]:
+        """Guest memory of a GPA range, in order; as it will be after a conversion, if one is given."""
+        at = start
+        for a, b in () if conversion is None else conversion.ranges:
+            if a >= end:
+                break
+            if b <= at:
+                continue
+            if at < a:
+                yield from self._runs(at, a, None)
+                at = a
+            stop = min(b, end)
+            yield from self._runs(at, stop, conversion.owner if conversion else None)
+            at = stop
+        if at < end:
+            yield from self._runs(at, end, None)
+
+    def _runs(self, start: int, end: int, owner: int | None) -> Iterator[GuestRun]:
+        for a, b, offset in self.slots.inside(start, end):
+            shift = a - offset
+            first, last = offset >> PAGE_LG2, align_up(offset + b - a, PAGE_LG2) >> PAGE_LG2
+            owned = [(first, last, owner)] if owner is not None else self._owners.runs(first, last)
+            for x, y, who in owned:
+                for s, e, pa in self.backing.runs(x * PAGE, y * PAGE, who):
+                    yield GuestRun(s + shift, e + shift, who, pa)
+
+    # -- conversions
+
+    def convert(self, ranges: Iterable[tuple[int, int]], owner: int) -> Conversion | None:
+        """Convert GPA ranges to an owner, in all notifiers; None if nothing had to change.
+
+        Raises:
+            BadInput: a range is unaligned, or not wholly memory.
+            OutOfTableMemory, Pinned, Refused: from a prepare; nothing has changed.
+            OwnerChangeRefused: not all owners changed; every mapping follows the present owners.
+        """
+        wanted = self._checked(ranges)
+        prepared = self._admit(wanted, owner)
+        if prepared is None:
+            return None
+        conversion, span = prepared
+        try:
+            self._carry_out(conversion)
+        finally:
+            with self._gate:
+                self._busy.remove(span)
+                self._gate.notify_all()
+        return conversion
+
+    def plan(self, ranges: Iterable[tuple[int, int]], owner: int) -> list[Prepared]:
+        """The plans that a conversion would carry out; changes nothing."""
+        conversion = self._conversion(self._checked(ranges), owner)
+        if conversion is None:
+            return []
+        prepared = self._prepare(conversion)
+        for notifier in reversed(self.notifiers):
+            notifier.cancel(conversion)
+        return prepared
+
+    def revoke(self, start: int, end: int) -> None:
+        """Truncate: no notifier maps the range any more."""
+        with self._gate:
+            while any(a < end and start < b for a, b in self._busy):
+                self._gate.wait()
+            for notifier in self.notifiers:
+                notifier.revoke(start, end)
+
+    def _checked(self, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        found = sorted(ranges)
+        for start, end in found:
+            if (start | end) % PAGE or start >= end:
+                raise BadInput(f"range [{start:#x}, {end:#x}) is not one of whole 4K pages")
+            if not self.slots.contains(start, end):
+                raise BadInput(
+                    f"range [{start:#x}, {end:#x}) reaches beyond the guest's memory",
+                    where=", ".join(f"slot [{s.gpa:#x}, {s.end:#x})" for s in self.slots.slots),
+                    do="convert what lies inside one slot, or in adjacent ones",
+                )
+        return found
+
+    def _conversion(self, ranges: Sequence[tuple[int, int]], owner: int) -> Conversion | None:
+        """Owners and physicals of what really changes."""
+        runs = []
+        for start, end in ranges:
+            for old in self._runs(start, end, None):
+                if old.owner == owner:
+                    continue
+                runs += [
+                    ChangeRun(new.start, new.end, old.owner, owner, old.pa + new.start - old.start, new.pa)
+                    for new in self._runs(old.start, old.end, owner)
+                ]
+        if not runs:
+            return None
+        return Conversion(next(self._numbers), _joined((r.start, r.end) for r in runs), owner, tuple(runs))
+
+    def _admit(self, ranges: Sequence[tuple[int, int]], owner: int) -> tuple[Conversion, tuple[int, int]] | None:
+        """Prepare, as soon as no conversion under way stores to a common entry."""
+        with self._gate:
+            while True:
+                conversion = self._conversion(ranges, owner)
+                if conversion is None:
+                    return None
+                prepared = self._prepare(conversion)
+                span = self._span(conversion, prepared)
+                if not any(a < span[1] and span[0] < b for a, b in self._busy):
+                    self._busy.append(span)
+                    return conversion, span
+                for notifier in reversed(self.notifiers):
+                    notifier.cancel(conversion)
+                self._gate.wait()
+
+    def _prepare(self, conversion: Conversion) -> list[Prepared]:
+        """Prepare all notifiers; the failure of one cancels those before it, last first."""
+        done: list[Notifier] = []
+        prepared = []
+        try:
+            for notifier in self.notifiers:
+                prepared.append(notifier.prepare(conversion))
+                done.append(notifier)
+        except HitlessError:
+            for notifier in reversed(done):
+                notifier.cancel(conversion)
+            raise
+        return prepared
+
+    def _span(self, conversion: Conversion, prepared: Sequence[Prepared]) -> tuple[int, int]:
+        start = align_down(conversion.ranges[0][0], self.hunk_lg2)
+        end = align_up(conversion.ranges[-1][1], self.hunk_lg2)
+        return min([start, *(p.span[0] for p in prepared)]), max([end, *(p.span[1] for p in prepared)])
+
+    def _carry_out(self, conversion: Conversion) -> None:
+        """Isolate everywhere; change owners; refresh everywhere, whatever the owner change did."""
+        for watcher in self.watchers:
+            watcher.begin(conversion)
+        for notifier in self.notifiers:
+            notifier.isolate(conversion)
+        refusal: OwnerChangeRefused | None = None
+        try:
+            self.authority(conversion)
+            conversion.done = conversion.ranges
+        except OwnerChangeRefused as error:
+            refusal = error
+            conversion.done = _joined(error.done)
+        with self._gate:
+            for start, end in conversion.done:
+                self.set_owner(start, end, conversion.owner)
+        for notifier in self.notifiers:
+            notifier.own(conversion)
+        for notifier in self.notifiers:
+            notifier.refresh(conversion)
+        for watcher in self.watchers:
+            watcher.end(conversion)
+        if conversion.fenced:
+            self.held += conversion.runs
+        if refusal is not None:
+            raise refusal
+
+
+def _joined(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Sorted ranges with adjacent ones as one."""
+    found: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return tuple(found)
+
+
+__all__ = ["GUEST", "HOST", "GuestMemfd", "GuestRun"]

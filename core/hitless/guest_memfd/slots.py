@@ -1,0 +1,66 @@
+"""Memory slots: which guest physical addresses are memory, and where in the guest_memfd they lie."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from attrs import frozen
+
+from hitless.errors import BadInput
+from hitless.units import PAGE, SPACE
+
+
+@frozen
+class Slot:
+    """Guest physical ``[gpa, gpa + size)`` is offset ``[offset, offset + size)``; all multiples of 4 KiB."""
+
+    gpa: int
+    offset: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        return self.gpa + self.size
+
+
+class Slots:
+    """Disjoint slots in the order of their guest physical addresses.
+
+    Raises:
+        BadInput: a slot is empty, unaligned or beyond 2**64, or two overlap (in GPA or in offset).
+    """
+
+    def __init__(self, slots: Sequence[Slot]) -> None:
+        self.slots = tuple(sorted(slots, key=lambda slot: slot.gpa))
+        for slot in self.slots:
+            if slot.size <= 0 or (slot.gpa | slot.offset | slot.size) % PAGE or slot.end > SPACE:
+                raise BadInput(
+                    f"slot at GPA {slot.gpa:#x}, offset {slot.offset:#x}, size {slot.size:#x} is not usable",
+                    do="gpa, offset and size are multiples of 4K, size is not 0, and the end is at most 2**64",
+                )
+        for what, starts in (
+            ("GPA", sorted((slot.gpa, slot.size) for slot in self.slots)),
+            ("offset", sorted((slot.offset, slot.size) for slot in self.slots)),
+        ):
+            for (start, size), (after, _) in pairwise(starts):
+                if start + size > after:
+                    raise BadInput(f"slots overlap at {what} {after:#x}", do="give every page to one slot")
+
+    @property
+    def size(self) -> int:
+        """Bytes of the guest_memfd: the end of the highest offset."""
+        return max((slot.offset + slot.size for slot in self.slots), default=0)
+
+    def inside(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """The parts of a GPA range that are memory: (start, end, offset of start)."""
+        for slot in self.slots:
+            a, b = max(start, slot.gpa), min(end, slot.end)
+            if a < b:
+                yield a, b, slot.offset + a - slot.gpa
+
+    def contains(self, start: int, end: int) -> bool:
+        """Whether all of a GPA range is memory, in one slot or in adjacent ones."""
+        return sum(b - a for a, b, _ in self.inside(start, end)) == end - start
+
+    def touches(self, start: int, end: int) -> bool:
+        """Whether any of a GPA range is memory."""
+        return next(self.inside(start, end), None) is not None

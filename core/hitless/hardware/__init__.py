@@ -1,0 +1,1 @@
+"""IOMMU hardware as declared data, and the running model that reads it."""

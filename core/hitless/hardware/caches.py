@@ -1,0 +1,143 @@
+"""What a unit, or a device's ATC, has cached: leaves with their verdicts, and table pointers.
+
+The model is the worst hardware that the declarations allow: it drops nothing of its own accord
+but when it is full, may hold several entries for one address, and uses any of them.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
+
+from attrs import define, field
+
+from hitless.hardware.facts import Drops, Match
+
+_CAPACITY = 4096
+
+E = TypeVar("E", "CachedLeaf", "CachedTable")
+
+
+class CachedLeaf(NamedTuple):
+    """A translation of ``[start, start + 2**size_lg2)`` that hardware holds.
+
+    ``leaf_start`` and ``leaf_lg2`` are the leaf's that it was made from; a piece may be smaller.
+    ``stable`` False: it cannot take part in a conflict (Arm: nT).
+    """
+
+    start: int
+    size_lg2: int
+    pa: int
+    rights: int
+    attrs: int
+    level: int
+    leaf_start: int
+    leaf_lg2: int
+    stable: bool
+
+    def targeted(self, drops: Drops) -> bool:
+        """Whether a command targets it."""
+        if drops.leaf_levels is not None and self.level not in drops.leaf_levels:
+            return False
+        if drops.leaf_match is Match.LEAF_OVERLAPS:
+            return self.leaf_start <= drops.last and drops.first < self.leaf_start + (1 << self.leaf_lg2)
+        end = self.start + (1 << self.size_lg2)
+        if drops.leaf_match is Match.PIECE_INSIDE:
+            return drops.first <= self.start and end - 1 <= drops.last
+        return self.start <= drops.last and drops.first < end
+
+
+class CachedTable(NamedTuple):
+    """A pointer that hardware holds: IOVAs of ``[start, start + 2**span_lg2)`` go on in a table of ``level``."""
+
+    start: int
+    span_lg2: int
+    level: int
+    table_pa: int
+    rights: int
+
+    def targeted(self, drops: Drops) -> bool:
+        """Whether a command targets it."""
+        end = self.start + (1 << self.span_lg2)
+        if drops.table_match is Match.PIECE_INSIDE:
+            return drops.first <= self.start and end - 1 <= drops.last
+        return self.start <= drops.last and drops.first < end
+
+
+@define
+class Cache:
+    """The entries of one tag."""
+
+    leaves: dict[int, dict[int, list[CachedLeaf]]] = field(factory=dict)
+    tables: dict[int, dict[int, list[CachedTable]]] = field(factory=dict)
+    size: int = 0
+
+    def leaves_at(self, iova: int) -> list[CachedLeaf]:
+        """Every cached leaf that translates an IOVA."""
+        found: list[CachedLeaf] = []
+        for size_lg2, pages in self.leaves.items():
+            if here := pages.get(iova >> size_lg2):
+                found += here
+        return found
+
+    def tables_at(self, iova: int) -> Iterator[CachedTable]:
+        """Every cached pointer that an IOVA's walk could start from."""
+        for span_lg2, spans in self.tables.items():
+            yield from spans.get(iova >> span_lg2, ())
+
+    def add_leaf(self, leaf: CachedLeaf) -> None:
+        """Hold a leaf beside what is held already."""
+        here = self.leaves.setdefault(leaf.size_lg2, {}).setdefault(leaf.start >> leaf.size_lg2, [])
+        if leaf not in here:
+            here.append(leaf)
+            self.size += 1
+
+    def add_table(self, table: CachedTable) -> None:
+        """Hold a pointer beside what is held already."""
+        here = self.tables.setdefault(table.span_lg2, {}).setdefault(table.start >> table.span_lg2, [])
+        if table not in here:
+            here.append(table)
+            self.size += 1
+
+    def drop(self, drops: Drops) -> None:
+        """Forget what a command targets."""
+        if drops.leaves:
+            _drop(self.leaves, drops, drops.leaf_match is Match.LEAF_OVERLAPS)
+        if drops.tables:
+            _drop(self.tables, drops, whole=False)
+        self.size = sum(
+            len(here) for of in (self.leaves, self.tables) for keys in of.values() for here in keys.values()
+        )
+
+    def evict(self, rng: random.Random) -> None:
+        """Make room when full: forget about half, at random."""
+        if self.size > _CAPACITY:
+            for of in (self.leaves, self.tables):
+                for keys in of.values():
+                    for key in [key for key in keys if rng.random() < 0.5]:
+                        del keys[key]
+            self.drop(Drops("", leaves=False))
+
+    def forget_pa(self, start_pa: int, end_pa: int) -> None:
+        """Forget every leaf that leads into a physical range (invalidation by PA)."""
+        self._filter(lambda leaf: leaf.pa >= end_pa or start_pa >= leaf.pa + (1 << leaf.size_lg2))
+
+    def _filter(self, stays: Callable[[CachedLeaf], bool]) -> None:
+        for pages in self.leaves.values():
+            for key in list(pages):
+                pages[key] = [leaf for leaf in pages[key] if stays(leaf)]
+                if not pages[key]:
+                    del pages[key]
+
+
+def _drop(entries: dict[int, dict[int, list[E]]], drops: Drops, whole: bool) -> None:
+    """Forget targeted entries; looks only at keys in range, unless pieces count by their whole leaf."""
+    for size_lg2, keys in entries.items():
+        first, last = drops.first >> size_lg2, drops.last >> size_lg2
+        few = last - first < len(keys)
+        candidates = list(keys) if whole or not few else [key for key in range(first, last + 1) if key in keys]
+        for key in candidates:
+            stays = [entry for entry in keys[key] if not entry.targeted(drops)]
+            if stays:
+                keys[key] = stays
+            else:
+                del keys[key]

@@ -1,0 +1,217 @@
+"""DMA in flight: devices that go on while a conversion runs, and what they must see.
+
+The truth is guest_memfd's: never a page table's. Requests are issued before, between and after
+all steps; each completes now or later, and is judged when it completes.
+"""
+
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+from attrs import define, field
+
+from hitless.guest_memfd.conversion import Conversion
+from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd
+from hitless.hardware.unit import Attachment, Request, Translated, Unit
+
+_LATER = 0.3
+_NEAR = 0.7
+
+
+@define
+class DmaCounters:
+    """What devices saw.
+
+    Args:
+        near: requests to neighbours under the leaf, or the table, that the running plan changes.
+        neighbour: all requests to neighbours, near ones included.
+        neighbour_faults, neighbour_misrouted: those that faulted (N1), or went elsewhere (N2).
+        converted: requests to pages in conversion, or just converted.
+        converted_misrouted: those that reached neither the old nor the new page (C1).
+        machine_checks: unsafe outcomes of any request (C1).
+        stale: requests after refresh had returned that saw anything but what is owned now (F1, C2).
+    """
+
+    near: int = 0
+    neighbour: int = 0
+    neighbour_faults: int = 0
+    neighbour_misrouted: int = 0
+    converted: int = 0
+    converted_misrouted: int = 0
+    machine_checks: int = 0
+    stale: int = 0
+
+
+class Lane(NamedTuple):
+    """One device behind one unit, as the engine drives it."""
+
+    unit: Unit
+    attachment: Attachment
+
+
+@define(eq=False)
+class DmaEngine:
+    """Drives the devices of one domain.
+
+    Args:
+        guest: the truth.
+        lanes: devices.
+        attrs: the attributes that every mapping of the domain has (rule N2).
+        maps_private: whether a trusted device of the domain may reach guest-owned pages here.
+        rate: requests per burst.
+    """
+
+    guest: GuestMemfd
+    lanes: list[Lane]
+    attrs: int
+    rng: random.Random
+    maps_private: bool = True
+    rate: int = 2
+    counters: DmaCounters = field(factory=DmaCounters)
+    _running: Conversion | None = None
+    _near: list[tuple[int, int]] = field(factory=list)
+    _finished: int = 0
+
+    # -- what runs
+
+    def begin(self, conversion: Conversion, near: list[tuple[int, int]]) -> None:
+        """A conversion starts; ``near`` are the spans of the leaves and tables that its plan changes."""
+        self._running = conversion
+        self._near = [span for span in near if span[1] - span[0] > 4096]
+
+    def end(self, conversion: Conversion) -> None:
+        """Its refresh has returned: from now on only the present owners' view is right."""
+        self._running = None
+        for lane in self.lanes:
+            for start, end in conversion.done or conversion.ranges:
+                for iova in {start, end - 4096, start + self.rng.randrange(end - start >> 12) * 4096}:
+                    self._converted(lane, iova)
+            for request in list(lane.unit.in_flight):
+                if self.rng.random() < 0.5:
+                    lane.unit.in_flight.remove(request)
+                    request.finish(request)
+
+    def one(self) -> None:
+        """One request: the machine goes on while a wait is polled."""
+        self._burst(1)
+
+    def burst(self) -> None:
+        """A few requests from random devices; units go on too."""
+        self._burst(self.rate)
+
+    def _burst(self, count: int) -> None:
+        for _ in range(count):
+            lane = self.lanes[self.rng.randrange(len(self.lanes))]
+            lane.unit.tick()
+            if self._running is not None and self.rng.random() < 0.2:
+                ranges = self._running.ranges
+                start, end = ranges[self.rng.randrange(len(ranges))]
+                self._converted(lane, start + self.rng.randrange(end - start >> 12) * 4096)
+            else:
+                self._neighbour(lane)
+            if lane.unit.in_flight and self.rng.random() < _LATER:
+                request = lane.unit.in_flight.pop(self.rng.randrange(len(lane.unit.in_flight)))
+                request.finish(request)
+
+    # -- requests
+
+    def _neighbour(self, lane: Lane) -> None:
+        near = bool(self._near) and self.rng.random() < _NEAR
+        iova = self._pick(self._near[self.rng.randrange(len(self._near))], lane) if near else None
+        if iova is None:
+            near = False
+            slots = self.guest.slots.slots
+            slot = slots[self.rng.randrange(len(slots))]
+            iova = self._pick((slot.gpa, slot.end), lane)
+        if iova is None:
+            return
+        self.counters.near += near
+        self.counters.neighbour += 1
+        write = self.rng.random() < 0.5
+        translated = lane.unit.translate(lane.attachment, iova, write)
+        if isinstance(translated, str):
+            if translated == "machine-check":
+                self.counters.machine_checks += 1
+            if translated != "blocked":
+                self.counters.neighbour_faults += 1
+            return
+        self._issue(lane, iova, write, translated, self._judge_neighbour)
+
+    def _converted(self, lane: Lane, iova: int) -> None:
+        self.counters.converted += 1
+        write = self.rng.random() < 0.5
+        translated = lane.unit.translate(lane.attachment, iova, write)
+        if isinstance(translated, str):
+            if translated == "machine-check":
+                self.counters.machine_checks += 1
+            if self._running is None and translated != "blocked" and self._reachable(lane.attachment, iova):
+                self.counters.stale += 1
+            return
+        self._issue(lane, iova, write, translated, self._judge_converted)
+
+    def _issue(
+        self, lane: Lane, iova: int, write: bool, translated: Translated, judge: Callable[[Request], None]
+    ) -> None:
+        request = Request(lane.attachment, iova, write, translated, judge)
+        if self.rng.random() < _LATER and not lane.unit.fenced:
+            lane.unit.in_flight.append(request)
+        else:
+            request.finish(request)
+
+    # -- what they must see
+
+    def _judge_neighbour(self, request: Request) -> None:
+        """Its own page, with its own rights and attributes; or, if it converted meanwhile, as that is judged."""
+        if self._is_converting(request.iova):
+            self._judge_converted(request)
+        elif not self._right(request):
+            self.counters.neighbour_misrouted += 1
+
+    def _judge_converted(self, request: Request) -> None:
+        if self._is_converting(request.iova):
+            if not self._old_or_new(request):
+                self.counters.converted_misrouted += 1
+        elif not self._right(request):
+            self.counters.stale += 1
+
+    def _is_converting(self, iova: int) -> bool:
+        running = self._running
+        return running is not None and any(start <= iova < end for start, end in running.ranges)
+
+    def _old_or_new(self, request: Request) -> bool:
+        for run in self._running.runs if self._running else ():
+            if run.start <= request.iova < run.end:
+                offset = request.iova - run.start
+                return request.translated.pa in (run.old_pa + offset, run.new_pa + offset)
+        return False
+
+    def _right(self, request: Request) -> bool:
+        """Whether a completed request reached what the present owners grant."""
+        return (
+            self._reachable(request.attachment, request.iova)
+            and request.translated.pa == self.guest.pa(request.iova)
+            and request.translated.entry.attrs == self.attrs
+        )
+
+    def _reachable(self, attachment: Attachment, iova: int) -> bool:
+        owner = self.guest.owner(iova)
+        return owner == HOST or (owner == GUEST and attachment.trusted and self.maps_private)
+
+    def _pick(self, span: tuple[int, int], lane: Lane) -> int | None:
+        """A random page of a span that this device may reach, outside the ranges in conversion."""
+        start, end = span
+        for _ in range(3):
+            gpa = start + self.rng.randrange(end - start >> 12) * 4096
+            if self.guest.owner(gpa) is None:
+                continue
+            if not self._reachable(lane.attachment, gpa):
+                run = self.guest.nearest(gpa, HOST, start, end)
+                if run is None:
+                    return None
+                gpa = run[0] + self.rng.randrange(run[1] - run[0] >> 12) * 4096
+            if not self._is_converting(gpa):
+                return gpa
+        return None
+
+
+__all__ = ["DmaCounters", "DmaEngine", "Lane", "Translated"]

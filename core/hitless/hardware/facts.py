@@ -1,0 +1,150 @@
+"""What a vendor declares about its hardware: what commands drop, what a wait drains, what caches hold.
+
+The running model and the checker read these declarations; walker, caches and queues are core's. So
+a vendor's claims can be tested, and a reader can look each of them up: every declaration carries
+the id of the fact that it rests on.
+"""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import NamedTuple, Protocol, TypeAlias
+
+from attrs import frozen
+
+from hitless.refresh.commands import Encoder, Words
+from hitless.units import WORD_MAX
+
+
+class Match(Enum):
+    """Which cached entries a ranged command targets."""
+
+    PIECE_OVERLAPS = "every cached piece that overlaps the range"
+    PIECE_INSIDE = "only cached pieces that lie inside the range: a larger one survives"
+    LEAF_OVERLAPS = "every cached piece of a leaf that overlaps the range"
+
+
+@frozen
+class Drops:
+    """What a command targets, once the wait behind it completes.
+
+    Args:
+        source: fact ids.
+        leaves: whether cached leaf translations (with their verdicts) are targeted.
+        tables: whether cached table pointers are.
+        tag: only entries filed under it; None: every tag.
+        first, last: IOVA range, inclusive.
+        leaf_match, table_match: how entries and range are compared.
+        leaf_levels: only leaves that stood at one of these levels; None: all.
+        device: the ATC of this device is targeted, not the unit's own caches.
+        drains_reads, drains_writes: whether the next wait ends requests in flight that used a
+            targeted translation; None: as the wait itself declares.
+    """
+
+    source: str
+    leaves: bool = True
+    tables: bool = False
+    tag: int | None = None
+    first: int = 0
+    last: int = WORD_MAX
+    leaf_match: Match = Match.PIECE_OVERLAPS
+    table_match: Match = Match.PIECE_OVERLAPS
+    leaf_levels: frozenset[int] | None = None
+    device: int | None = None
+    drains_reads: bool | None = None
+    drains_writes: bool | None = None
+
+
+@frozen
+class Completes:
+    """A wait: what it writes, and what it drains before.
+
+    Args:
+        store_pa, value, bits: the completion word.
+        drains_reads, drains_writes: whether requests in flight that used dropped translations have ended.
+    """
+
+    source: str
+    store_pa: int
+    value: int
+    bits: int
+    drains_reads: bool = True
+    drains_writes: bool = True
+
+
+@frozen
+class Illegal:
+    """A command that hardware refuses; the queue stops and the unit reports it."""
+
+    source: str
+    why: str
+
+
+@frozen
+class NoEffect:
+    """A legal command that concerns nothing that is modelled."""
+
+    source: str
+
+
+Effect: TypeAlias = Drops | Completes | Illegal | NoEffect
+
+
+class FaultRecord(NamedTuple):
+    """What a unit reports of a request that it refused.
+
+    ``kind`` is one of the walk's (``not-present``, ``reserved``, ``range``, ``permission``), or
+    ``owner`` (the owner check refused), ``conflict`` (overlapping cached entries), ``blocked``.
+    """
+
+    device: int
+    iova: int
+    write: bool
+    kind: str
+    level: int
+    tag: int
+
+
+class Commands(Encoder, Protocol):
+    """A vendor's commands: encoding for the planner, decoding for the model."""
+
+    words: int
+    """64-bit words of one queue entry."""
+
+    def decode(self, words: Words) -> Sequence[Effect]:
+        """What the hardware does for a command; Illegal for one that it refuses."""
+
+
+class Events(Protocol):
+    """A vendor's fault records."""
+
+    words: int
+    """64-bit words of one record."""
+
+    def encode(self, fault: FaultRecord) -> Words | None:
+        """The record that hardware writes; None where the architecture reports none."""
+
+    def decode(self, words: Words) -> dict[str, int | str]:
+        """A record by field, with ``event`` its name."""
+
+
+@frozen
+class HardwareFacts:
+    """What a vendor's units do, apart from commands.
+
+    Args:
+        source: fact ids.
+        conflict: two cached leaves of different size for one address may end in a fault (rule K1).
+        caches_not_present: not-present results may be cached (Intel CM, AMD NpCache).
+        pieces_lg2: sizes (log2) that a larger leaf may be cached as, besides the whole leaf.
+        coherent: table walks snoop the CPU's caches.
+        queue_entries: entries of the command queue.
+        event_entries: entries of the event queue.
+    """
+
+    source: str
+    conflict: bool = False
+    caches_not_present: bool = False
+    pieces_lg2: tuple[int, ...] = ()
+    coherent: bool = True
+    queue_entries: int = 256
+    event_entries: int = 128

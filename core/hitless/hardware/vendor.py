@@ -1,0 +1,36 @@
+"""The Vendor record: all strategies of one vendor for one format, resolved once."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import frozen
+
+from hitless.hardware.facts import Commands, Events, HardwareFacts
+from hitless.ownership import Ownership
+from hitless.pagetable import PageFormat
+from hitless.refresh.recipes import Recipes, SplitRules
+
+
+@frozen
+class Vendor:
+    """What a domain works with; made when it opens, never changed.
+
+    Args:
+        name: the vendor's name.
+        distribution, version: who shipped the plugin.
+        features: an instance of the vendor's features class.
+        origins: for each strategy the distribution (and extension) that answered.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    page_format: PageFormat
+    features: Any
+    split_rules: SplitRules
+    recipes: Recipes
+    commands: Commands
+    events: Events
+    hardware: HardwareFacts
+    ownership: Ownership
+    origins: Mapping[str, str]

@@ -1,0 +1,395 @@
+"""A domain: one vendor's page table of a guest's memory, attached to devices behind units.
+
+It is a notifier of guest_memfd. Everything that it writes to a reachable table is a plan.
+"""
+
+import threading
+from collections.abc import Iterator
+
+import attrs
+from attrs import define, field, frozen
+
+from hitless.errors import HitlessError, UnitTimeout
+from hitless.guest_memfd.conversion import ChangeRun, Conversion
+from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd
+from hitless.hardware.facts import Completes, Drops
+from hitless.hardware.unit import Attachment, Unit
+from hitless.hardware.vendor import Vendor
+from hitless.memory import PageAllocator, PhysicalMemory
+from hitless.ownership import Boundary, OwnerChange, OwnerTable, Policy
+from hitless.pagetable import READ, WRITE
+from hitless.plan import Own, Plan, Step
+from hitless.refresh.assemble import Assembler, UnitPort
+from hitless.refresh.commands import Words
+from hitless.refresh.executor import Executor
+from hitless.refresh.planner import Planner, Prepared, give_back
+from hitless.refresh.target import PlanRequest, Segment
+from hitless.units import PAGE_LG2
+
+
+@frozen
+class DomainSettings:
+    """What a configuration says of a domain.
+
+    Args:
+        policy: name of one of the vendor's policies; empty: its default.
+        trusted: the devices' guest accepted them.
+        merge: ``never``, ``at_once`` or ``on_request``.
+        allow_break: do what cannot be done hitlessly instead of refusing it.
+        strategy: ``refresh``, or ``unmap-remap``, the baseline that it is compared with.
+    """
+
+    policy: str = ""
+    trusted: bool = False
+    merge: str = "never"
+    allow_break: bool = False
+    strategy: str = "refresh"
+
+
+@define(eq=False)
+class Domain:
+    """One domain; make it with :meth:`open`.
+
+    ``owners`` is the owner table that its units consult (RMP, GPT, ...).
+    """
+
+    name: str
+    vendor: Vendor
+    guest: GuestMemfd
+    memory: PhysicalMemory
+    tables: PageAllocator
+    settings: DomainSettings
+    policy: Policy
+    owners: OwnerTable
+    planner: Planner
+    executor: Executor
+    units: list[Unit]
+    attachments: list[Attachment]
+    fenced: list[str] = field(factory=list)
+    cuts: int = 0
+    merges: int = 0
+    _pending: dict[int, Prepared] = field(factory=dict)
+    _lock: threading.RLock = field(factory=threading.RLock)
+
+    @classmethod
+    def open(
+        cls,
+        name: str,
+        vendor: Vendor,
+        guest: GuestMemfd,
+        memory: PhysicalMemory,
+        tables: PageAllocator,
+        attach: list[tuple[Unit, int, list[tuple[int, bool]]]],
+        settings: DomainSettings | None = None,
+    ) -> "Domain":
+        """Make a domain's root table, attach it, and map what the policy maps.
+
+        Args:
+            name: unique among the guest's notifiers.
+            vendor: strategies and page format.
+            guest: whose memory is mapped.
+            memory: where tables lie.
+            tables: where they come from.
+            attach: for each unit its tag for this domain and the devices (id, ATS on).
+            settings: policy, trust, merging; None: the vendor's defaults.
+
+        Raises:
+            HitlessError: no such policy.  OutOfTableMemory.
+        """
+        settings = settings or DomainSettings()
+        policy_name = settings.policy or vendor.ownership.default_policy
+        if policy_name not in vendor.ownership.policies:
+            raise HitlessError(
+                f"no policy {policy_name!r}",
+                who=vendor.name,
+                do=f"choose one of {', '.join(vendor.ownership.policies)}",
+            )
+        fmt = vendor.page_format
+        sizes = tuple(lg2 for lg2 in vendor.split_rules.leaf_lg2s if lg2 <= max(guest.hunk_lg2, fmt.levels[0].lo))
+        root = tables.allocate(fmt.top.table_lg2)
+        owners = OwnerTable()
+        attachments: list[Attachment] = []
+        ports = []
+        for unit, tag, devices in attach:
+            for device, ats in devices:
+                attachment = Attachment(
+                    device,
+                    tag,
+                    fmt,
+                    root,
+                    vendor.ownership,
+                    owners,
+                    trusted=settings.trusted,
+                    ats=ats,
+                    in_use=tables.in_use,
+                )
+                unit.attachments[device] = attachment
+                attachments.append(attachment)
+            with_ats = tuple(device for device, ats in devices if ats)
+            ports.append(UnitPort(unit.name, tag, vendor.commands, with_ats))
+        assembler = Assembler(
+            fmt,
+            attrs.evolve(vendor.split_rules, leaf_lg2s=sizes),
+            vendor.recipes,
+            tuple(ports),
+            vendor.hardware.coherent,
+            settings.allow_break,
+            vendor.name,
+        )
+        units = [unit for unit, _, _ in attach]
+        planner = Planner(memory, tables, assembler, root)
+        executor = Executor(memory, tables, {unit.name: unit for unit in units}, owners)
+        policy = vendor.ownership.policies[policy_name]
+        domain = cls(
+            name, vendor, guest, memory, tables, settings, policy, owners, planner, executor, units, attachments
+        )
+        executor.owners = _Owners(domain)
+        executor.covered = domain._covered
+        domain._start()
+        return domain
+
+    def _start(self) -> None:
+        """Enter the owners into the owner table, and map the guest's memory."""
+        for slot in self.guest.slots.slots:
+            for run in self.guest.runs(slot.gpa, slot.end):
+                if run.owner != HOST:
+                    size = run.end - run.start
+                    self.vendor.ownership.initial(self.owners, run.pa, run.pa + size, run.owner, self.guest.hunk_lg2)
+        ranges = tuple((slot.gpa, slot.end) for slot in self.guest.slots.slots)
+        if ranges:
+            request = PlanRequest(ranges, lambda start, end: self.layout(start, end, None))
+            self._execute(self.planner.plan(self.name, request, []))
+        self.executor.counters = type(self.executor.counters)()
+
+    # -- the layout that the policy asks for
+
+    def layout(self, start: int, end: int, conversion: Conversion | None) -> Iterator[Segment]:
+        """What ``[start, end)`` shall map, now or after a conversion; the edges are where leaves have to end."""
+        attributes = self.default_attrs
+        at, last = start, Segment(start, start, None, 0)
+        last_owner = -1
+        for run in self.guest.runs(start, end, conversion):
+            if run.start > at:
+                if last.oa is not None or last.start == last.end:
+                    if last.start < last.end:
+                        yield last
+                    last = Segment(at, at, None, 0)
+                last = last._replace(end=run.start)
+            oa = run.pa if self.policy.maps_private or run.owner == HOST else None
+            joins = last.start < last.end and self._joins(last, run.start, oa, last_owner, run.owner)
+            if joins:
+                last = last._replace(end=run.end)
+            else:
+                if last.start < last.end:
+                    yield last
+                last = Segment(run.start, run.end, oa, attributes if oa is not None else 0)
+            last_owner = run.owner
+            at = run.end
+        if at < end:
+            if last.oa is not None and last.start < last.end:
+                yield last
+                last = Segment(at, at, None, 0)
+            last = Segment(last.start, end, None, 0)
+        if last.start < last.end:
+            yield last
+
+    def _joins(self, last: Segment, at: int, oa: int | None, old_owner: int, owner: int) -> bool:
+        """Whether a leaf may reach over the edge between two runs."""
+        if oa is None or last.oa is None:
+            return oa is None and last.oa is None
+        if last.oa + at - last.start != oa:
+            return False
+        if old_owner == owner or self.policy.boundary is Boundary.NONE:
+            return True
+        return self.policy.boundary is Boundary.CHECK_UNIT and at % (1 << self.policy.check_unit_lg2) == 0
+
+    @property
+    def default_attrs(self) -> int:
+        """The attributes of every leaf that the domain lays out."""
+        return self.vendor.page_format.default_attrs(READ | WRITE)
+
+    # -- the notifier protocol
+
+    def prepare(self, conversion: Conversion) -> Prepared:
+        """Plan, and allocate every table that the plan needs.
+
+        Raises:
+            OutOfTableMemory, Refused: nothing is allocated then.
+        """
+        with self._lock:
+            own = self._own_steps(conversion.runs)
+            prepared = self.planner.plan(self.name, self._request(conversion, conversion), own)
+            self._pending[conversion.number] = prepared
+            self.executor.run(prepared.plan.prepare)
+            return prepared
+
+    def isolate(self, conversion: Conversion) -> None:
+        self._run(conversion, self._pending[conversion.number].plan.isolate)
+
+    def own(self, conversion: Conversion) -> None:
+        """Change the owner table for what guest_memfd has changed."""
+        steps = self._pending[conversion.number].plan.own
+        if not conversion.complete:
+            steps = [*self._own_steps(_clipped(conversion.runs, conversion.done))]
+        self._run(conversion, steps)
+
+    def refresh(self, conversion: Conversion) -> None:
+        prepared = self._pending.pop(conversion.number)
+        if conversion.complete:
+            self._run(conversion, prepared.plan.refresh)
+            self._count(prepared)
+        else:
+            self._realign(conversion, prepared)
+
+    def cancel(self, conversion: Conversion) -> None:
+        with self._lock:
+            prepared = self._pending.pop(conversion.number)
+            give_back(self.tables, prepared.allocated)
+
+    def revoke(self, start: int, end: int) -> None:
+        """Unmap everything in the range; tables that map nothing any more are freed."""
+
+        def layout(a: int, b: int) -> Iterator[Segment]:
+            for low, high, gone in (
+                (a, min(b, start), False),
+                (max(a, start), min(b, end), True),
+                (max(a, end), b, False),
+            ):
+                if low < high:
+                    if gone:
+                        yield Segment(low, high, None, 0)
+                    else:
+                        yield from self.layout(low, high, None)
+
+        with self._lock:
+            request = PlanRequest(((start, end),), layout, merge=True)
+            prepared = self.planner.plan(self.name, request, [])
+        self._execute(prepared)
+        self._count(prepared)
+
+    def merge(self, start: int, end: int) -> None:
+        """Join what can be joined in a range: the policy ``on_request``."""
+        with self._lock:
+            request = PlanRequest(((start, end),), lambda a, b: self.layout(a, b, None), merge=True)
+            prepared = self.planner.plan(self.name, request, [])
+        self._execute(prepared)
+        self._count(prepared)
+
+    def pending(self, conversion: Conversion) -> Prepared:
+        """What the domain has prepared for a conversion under way."""
+        return self._pending[conversion.number]
+
+    # -- inside
+
+    def _request(self, conversion: Conversion, after: Conversion | None) -> PlanRequest:
+        return PlanRequest(
+            conversion.ranges,
+            lambda start, end: self.layout(start, end, after),
+            wipe_first=not self.policy.maps_private,
+            owed=self.vendor.ownership.invalidate_after and self.policy.maps_private,
+            merge=self.settings.merge == "at_once",
+            remap=self.settings.strategy == "unmap-remap",
+        )
+
+    def _own_steps(self, runs: tuple[ChangeRun, ...]) -> list[Own]:
+        """The vendor's choreography for the physical pages that change owner."""
+        changes: list[OwnerChange] = []
+        for run in runs:
+            size = run.end - run.start
+            if run.old_pa != run.new_pa and run.old_owner != HOST:
+                changes.append(OwnerChange(run.old_pa, run.old_pa + size, HOST))
+            if run.old_pa == run.new_pa or run.new_owner != HOST:
+                changes.append(OwnerChange(run.new_pa, run.new_pa + size, run.new_owner))
+        return self.vendor.ownership.own(
+            self.owners, sorted(changes), trusted=self.settings.trusted, allow_break=self.settings.allow_break
+        )
+
+    def _realign(self, conversion: Conversion, prepared: Prepared) -> None:
+        """The owner change did not do all: bring every mapping in line with what is owned now.
+
+        Tables that isolate unlinked, and new ones that only refresh would have linked, are given
+        back first: what has to be built again never needs more.
+        """
+        with self._lock:
+            give_back(self.tables, list(prepared.changes.unlinked))
+            give_back(self.tables, list(prepared.changes.unplaced))
+            again = self.planner.plan(self.name, self._request(conversion, None), [])
+        self._run(conversion, [step for _, step in again.plan.steps()])
+        self._count(prepared)
+
+    def _execute(self, prepared: Prepared) -> None:
+        """All of a plan that no conversion stands behind."""
+        self.executor.run(step for _, step in prepared.plan.steps())
+
+    def _run(self, conversion: Conversion, steps: "list[Step] | list[Own]") -> None:
+        """Do a section; a unit that does not answer is fenced, and the rest goes on without it."""
+        remaining: list[Step] = list(steps)
+        while remaining:
+            done = _Progress(remaining)
+            try:
+                self.executor.run(done)
+                return
+            except UnitTimeout as timeout:
+                self._fence(conversion, timeout.unit)
+                remaining = remaining[done.count :]
+
+    def _fence(self, conversion: Conversion, name: str) -> None:
+        unit = next(unit for unit in self.units if unit.name == name)
+        conversion.fenced.append((name, unit.block()))
+        self.fenced.append(name)
+
+    def _count(self, prepared: Prepared) -> None:
+        self.cuts += len(prepared.changes.cut)
+        self.merges += len(prepared.changes.merge)
+
+    def _covered(self, unit: str, words: Words) -> int:
+        """4K pages that an encoded command covers, as the vendor's own decoder tells."""
+        pages = 0
+        for effect in self.vendor.commands.decode(words):
+            match effect:
+                case Drops(first=first, last=last):
+                    pages = max(pages, (last >> PAGE_LG2) - (first >> PAGE_LG2) + 1)
+                case Completes():
+                    pass
+        return pages
+
+
+@define
+class _Owners:
+    """The domain's owner table as the executor changes it: with the invalidation that the operation itself does."""
+
+    domain: Domain
+
+    def apply(self, own: Own) -> None:
+        self.domain.owners.apply(own)
+        if own.drops != "none":
+            for unit in self.domain.units:
+                unit.forget_pa(own.start_pa, own.end_pa, devices=own.drops == "iotlb+atc")
+
+
+class _Progress:
+    """Iterates over steps and knows how many were begun."""
+
+    def __init__(self, steps: list[Step]) -> None:
+        self._steps = steps
+        self.count = 0
+
+    def __iter__(self) -> Iterator[Step]:
+        for step in self._steps:
+            self.count += 1
+            yield step
+
+
+def _clipped(runs: tuple[ChangeRun, ...], ranges: tuple[tuple[int, int], ...]) -> tuple[ChangeRun, ...]:
+    """The parts of runs that lie in ranges."""
+    found = []
+    for run in runs:
+        for start, end in ranges:
+            a, b = max(start, run.start), min(end, run.end)
+            if a < b:
+                shift = a - run.start
+                found.append(run._replace(start=a, end=b, old_pa=run.old_pa + shift, new_pa=run.new_pa + shift))
+    return tuple(found)
+
+
+__all__ = ["GUEST", "HOST", "Domain", "DomainSettings", "Plan"]

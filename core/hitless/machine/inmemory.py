@@ -1,0 +1,82 @@
+"""The machine in memory: an arena for tables and queues, and units that run on declared facts."""
+
+import random
+from typing import TypeAlias
+
+from attrs import define, field
+
+from hitless.errors import HitlessError
+from hitless.hardware.unit import Unit
+from hitless.hardware.vendor import Vendor
+from hitless.memory import Arena, PageAllocator
+from hitless.units import align_up
+
+TableMemory: TypeAlias = PageAllocator
+
+_QUEUES = 1 << 20
+
+
+@define(eq=False)
+class Machine:
+    """Physical memory for tables, structures and queues, with units.
+
+    Guest memory itself has addresses but no bytes here: what counts is where a request arrives.
+
+    Args:
+        seed: decides when everything happens.
+        base_pa: of the arena; guest memory lies elsewhere.
+        table_bytes: how much memory there is for tables.
+    """
+
+    seed: int = 0
+    base_pa: int = 1 << 40
+    table_bytes: int = 1 << 34
+    name: str = "memory"
+    arena: Arena = field(init=False)
+    tables: PageAllocator = field(init=False)
+    units: dict[str, Unit] = field(factory=dict)
+    rng: random.Random = field(init=False)
+    _next_queue: int = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.arena = Arena(self.base_pa, _QUEUES + self.table_bytes)
+        self.tables = PageAllocator(self.arena, self.base_pa + _QUEUES, self.table_bytes)
+        self.rng = random.Random(self.seed)
+        self._next_queue = self.base_pa
+
+    def add_unit(self, name: str, vendor: Vendor) -> Unit:
+        """A unit of a vendor, with its queues and completion word in the arena.
+
+        Raises:
+            HitlessError: the name is taken.
+        """
+        if name in self.units:
+            raise HitlessError(f"two units are named {name!r}", do="give every unit a name of its own")
+        facts = vendor.hardware
+        command_bytes = facts.queue_entries * vendor.commands.words * 8
+        event_bytes = facts.event_entries * vendor.events.words * 8
+        queue = self._reserve(command_bytes)
+        unit = Unit(
+            name,
+            facts,
+            vendor.commands,
+            vendor.events,
+            self.arena,
+            queue_pa=queue,
+            event_pa=self._reserve(event_bytes),
+            wait_pa=self._reserve(4096),
+            rng=random.Random(self.rng.random()),
+        )
+        self.units[name] = unit
+        return unit
+
+    def _reserve(self, size: int) -> int:
+        at = self._next_queue
+        self._next_queue += align_up(size, 12)
+        if self._next_queue > self.base_pa + _QUEUES:
+            raise HitlessError("too many units for the memory set aside for queues", do="use fewer units")
+        return at
+
+    def close(self) -> None:
+        """Give the arena back."""
+        self.arena.close()

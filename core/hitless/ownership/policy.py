@@ -1,0 +1,32 @@
+"""Policies: what an IOMMU maps, and where leaves have to end, as owners change."""
+
+from enum import Enum
+
+from attrs import frozen
+
+
+class Boundary(Enum):
+    """Rule B1's setting: where a leaf has to end because owners differ."""
+
+    NONE = "none"
+    EVERY_TRANSITION = "every_transition"
+    CHECK_UNIT = "check_unit"
+
+
+@frozen
+class Policy:
+    """One way to keep an IOMMU in line with the owners of memory.
+
+    Args:
+        name: ``match`` (all is mapped, leaves end where owners change), ``wipe`` (only what the
+            device may reach is mapped; unmapped before, mapped after the owner change), ``check``
+            (all is mapped, the owner check alone decides).
+        maps_private: whether guest-owned pages are mapped for a device that may not reach them.
+        boundary: whether leaves end at owner transitions.
+        check_unit_lg2: with Boundary.CHECK_UNIT, the owner check's unit.
+    """
+
+    name: str
+    maps_private: bool
+    boundary: Boundary = Boundary.NONE
+    check_unit_lg2: int = 12

@@ -1,0 +1,53 @@
+"""An owner table as the model holds it: owner and entry size of every page, as runs."""
+
+from attrs import define, field
+
+from hitless.guest_memfd.backing import GUEST, HOST
+from hitless.guest_memfd.intervals import IntervalMap
+from hitless.plan import Own
+from hitless.units import PAGE_LG2
+
+_OWNERS = 8
+
+
+@define
+class OwnerTable:
+    """RMP, GPT and their like: for each physical page an owner, and the size of the entry that says so.
+
+    Everything starts host-owned in 4 KiB entries. Pages are 4 KiB; addresses are bytes.
+    """
+
+    _map: IntervalMap = field(factory=lambda: IntervalMap(HOST + PAGE_LG2 * _OWNERS, 1 << 52))
+
+    def owner(self, pa: int) -> int:
+        """Who owns the page at an address."""
+        return self._map.get(pa >> PAGE_LG2) % _OWNERS
+
+    def entry_lg2(self, pa: int) -> int:
+        """log2 of the size of the entry that covers an address."""
+        return self._map.get(pa >> PAGE_LG2) // _OWNERS
+
+    def uniform(self, start_pa: int, end_pa: int) -> int | None:
+        """The one owner of a range, or None."""
+        found: int | None = None
+        for _, _, value in self._map.runs(start_pa >> PAGE_LG2, end_pa >> PAGE_LG2):
+            owner = value % _OWNERS
+            if found is not None and owner != found:
+                return None
+            found = owner
+        return found
+
+    def sizes(self, start_pa: int, end_pa: int) -> set[int]:
+        """log2 of the sizes of all entries in a range."""
+        return {value // _OWNERS for _, _, value in self._map.runs(start_pa >> PAGE_LG2, end_pa >> PAGE_LG2)}
+
+    def set(self, start_pa: int, end_pa: int, owner: int, size_lg2: int) -> None:
+        """Make a range owned by ``owner`` in entries of one size."""
+        self._map.set(start_pa >> PAGE_LG2, end_pa >> PAGE_LG2, owner + size_lg2 * _OWNERS)
+
+    def apply(self, own: Own) -> None:
+        """Do an Own step."""
+        self.set(own.start_pa, own.end_pa, own.owner, own.size_lg2)
+
+
+__all__ = ["GUEST", "HOST", "OwnerTable"]

@@ -1,0 +1,160 @@
+"""The steps of a plan.
+
+Steps are made once per conversion, so they are slotted and unfrozen (a frozen attrs class costs
+several times as much to make). Nobody changes one after the planner has handed it out, but for
+mutation tests, which are meant to.
+"""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple, TypeAlias
+
+from attrs import define, field
+
+Section: TypeAlias = Literal["prepare", "isolate", "own", "refresh"]
+SECTIONS: tuple[Section, ...] = ("prepare", "isolate", "own", "refresh")
+
+
+class FillRun(NamedTuple):
+    """``entries`` words from ``pa`` on: ``first``, ``first + increment``, ... modulo 2**64."""
+
+    pa: int
+    entries: int
+    first: int
+    increment: int
+
+
+@define
+class Fill:
+    """Words into a table that no walker can reach yet: a run, and words that override it.
+
+    ``size_lg2`` is the table's size; what neither a run nor an override names stays 0.
+    """
+
+    pa: int
+    size_lg2: int
+    runs: list[FillRun] = field(factory=list)
+    overrides: list[tuple[int, int]] = field(factory=list)
+
+
+@define
+class Clean:
+    """Push a range out of the CPU's cache, for walkers that do not snoop."""
+
+    pa: int
+    size: int
+
+
+@define
+class Barrier:
+    """Earlier stores become visible to a walker before later ones, and before the doorbell."""
+
+
+@define
+class Store:
+    """One aligned compare-and-exchange of an entry that a walker can reach.
+
+    Args:
+        pa: address of the entry.
+        expected, new: the words.
+        hardware: bits that hardware may set in the entry at any time. Where memory differs from
+            ``expected`` only in them, they are folded and the store is tried again.
+        fold: leaf entries (address, count) of the new tables to fold them into: in a cut, where
+            the new word is a pointer. Empty: they are folded into the new word.
+        what: ``cut``, ``merge``, ``replace``, ``wipe``, ``map``, ``prune``, with ``-N`` for round
+            N of a recipe of several.
+        level: the entry's level, 0 = smallest page.
+        iova: first IOVA that the entry translates.
+    """
+
+    pa: int
+    expected: int
+    new: int
+    hardware: int
+    what: str
+    level: int
+    iova: int
+    fold: list[tuple[int, int]] = field(factory=list)
+
+
+@define
+class Invalidate:
+    """One encoded command, to one unit, for one tag.
+
+    ``first`` and ``last`` (inclusive) are the IOVAs that the planner asked to have covered.
+    """
+
+    unit: str
+    tag: int
+    words: tuple[int, ...]
+    first: int
+    last: int
+
+
+@define
+class Wait:
+    """The completion command of one unit; bounded in time."""
+
+    unit: str
+
+
+@define
+class Own:
+    """A change of owners by the host or its firmware, in the owner table that the IOMMU consults.
+
+    Args:
+        op: the instruction or call (``RMPUPDATE``, ``PSMASH``, ...).
+        start_pa, end_pa: the physical range.
+        owner: the new owner's number (0 = host).
+        size_lg2: size of the owner table's entries afterwards.
+        drops: whether the operation itself also drops cached verdicts of the range: ``none``,
+            ``iotlb`` or ``iotlb+atc``.
+    """
+
+    op: str
+    start_pa: int
+    end_pa: int
+    owner: int
+    size_lg2: int
+    drops: str = "none"
+
+
+class Fold(NamedTuple):
+    """A and D bits (``hardware``) of a table's entries, to be OR-ed into the entry that replaced it."""
+
+    entry_pa: int
+    table_pa: int
+    entries: int
+    hardware: int
+
+
+@define
+class Release:
+    """Tables (address, size_lg2) that may be freed now, after ``fold`` saved A and D from them."""
+
+    tables: list[tuple[int, int]]
+    fold: list[Fold] = field(factory=list)
+
+
+Step: TypeAlias = Fill | Clean | Barrier | Store | Invalidate | Wait | Own | Release
+
+
+@define
+class Plan:
+    """The steps of one notifier for one conversion, by section."""
+
+    notifier: str
+    prepare: list[Step] = field(factory=list)
+    isolate: list[Step] = field(factory=list)
+    own: list[Step] = field(factory=list)
+    refresh: list[Step] = field(factory=list)
+
+    def section(self, name: Section) -> list[Step]:
+        """The steps of one section, in order."""
+        steps: list[Step] = getattr(self, name)
+        return steps
+
+    def steps(self) -> Iterator[tuple[Section, Step]]:
+        """All steps in order, with their section."""
+        for name in SECTIONS:
+            for step in self.section(name):
+                yield name, step

@@ -1,0 +1,185 @@
+"""The text form of a plan: one line a step, printed and parsed.
+
+::
+
+    plan amd0
+    [prepare]
+    fill 0x100003000 4K
+      run 0x100003000 512 0x7000000040000001 +0x200000
+      word 0x100003028 0x6000000100004201
+    [isolate]
+    barrier
+    store cut L2 iova 0x40000000 @0x100001008 0x7000000040000001 -> 0x6000000100003401 hardware 0x60
+    invalidate iommu0 tag 1 [0x40000000, 0x7fffffff] 0x3000000100000000 0x5ffff001
+    wait iommu0
+    [own]
+    own RMPUPDATE [0x40000000, 0x40001000) owner 0 size 4K drops none
+    [refresh]
+    release 0x100005000:4K
+      fold 0x100005000 512 0x60 -> @0x100001008
+
+Text after `` # `` is a comment.
+"""
+
+import re
+from collections.abc import Iterable
+
+from hitless.errors import BadInput
+from hitless.plan.steps import (
+    SECTIONS,
+    Barrier,
+    Clean,
+    Fill,
+    FillRun,
+    Fold,
+    Invalidate,
+    Own,
+    Plan,
+    Release,
+    Section,
+    Step,
+    Store,
+    Wait,
+)
+from hitless.units import lg2_text, parse_size
+
+
+def _lg2(text: str) -> int:
+    return parse_size(text).bit_length() - 1
+
+
+def _pairs(pairs: Iterable[tuple[int, int]]) -> str:
+    return " ".join(f"{a:#x}:{b}" for a, b in pairs)
+
+
+def format_step(step: Step) -> str:
+    """One step in the text form (a Fill is several lines)."""
+    match step:
+        case Fill(pa, size_lg2, runs, overrides):
+            lines = [f"fill {pa:#x} {lg2_text(size_lg2)}"]
+            lines += [f"  run {r.pa:#x} {r.entries} {r.first:#x} +{r.increment:#x}" for r in runs]
+            lines += [f"  word {at:#x} {word:#x}" for at, word in overrides]
+            return "\n".join(lines)
+        case Clean(pa, size):
+            return f"clean {pa:#x} {size}"
+        case Barrier():
+            return "barrier"
+        case Store():
+            fold = f" fold {_pairs(step.fold)}" if step.fold else ""
+            return (
+                f"store {step.what} L{step.level} iova {step.iova:#x} @{step.pa:#x} "
+                f"{step.expected:#x} -> {step.new:#x} hardware {step.hardware:#x}{fold}"
+            )
+        case Invalidate(unit, tag, words, first, last):
+            return f"invalidate {unit} tag {tag} [{first:#x}, {last:#x}] " + " ".join(f"{w:#x}" for w in words)
+        case Wait(unit):
+            return f"wait {unit}"
+        case Own():
+            return (
+                f"own {step.op} [{step.start_pa:#x}, {step.end_pa:#x}) owner {step.owner} "
+                f"size {lg2_text(step.size_lg2)} drops {step.drops}"
+            )
+        case Release(tables, fold):
+            lines = ["release " + " ".join(f"{pa:#x}:{lg2_text(size)}" for pa, size in tables)]
+            lines += [f"  fold {f.table_pa:#x} {f.entries} {f.hardware:#x} -> @{f.entry_pa:#x}" for f in fold]
+            return "\n".join(lines)
+
+
+def format_plan(plan: Plan) -> str:
+    """The whole plan; empty sections are left out."""
+    lines = [f"plan {plan.notifier}"]
+    for name in SECTIONS:
+        steps = plan.section(name)
+        if steps:
+            lines.append(f"[{name}]")
+            lines += [format_step(step) for step in steps]
+    return "\n".join(lines) + "\n"
+
+
+_N = r"(0x[0-9a-fA-F]+|[0-9]+)"
+_STORE = re.compile(
+    rf"store (\S+) L([0-9]+) iova {_N} @{_N} {_N} -> {_N} hardware {_N}(?: fold (.+))?",
+)
+_INVALIDATE = re.compile(rf"invalidate (\S+) tag {_N} \[{_N}, {_N}\] (.+)")
+_OWN = re.compile(rf"own (\S+) \[{_N}, {_N}\) owner {_N} size (\S+) drops (\S+)")
+
+
+def _parse_store(line: str) -> Store | None:
+    if (m := _STORE.fullmatch(line)) is None:
+        return None
+    iova, pa, expected, new, hardware = (int(m[i], 0) for i in range(3, 8))
+    fold = [(int(a, 0), int(b)) for a, _, b in (pair.partition(":") for pair in (m[8] or "").split())]
+    return Store(pa, expected, new, hardware, m[1], int(m[2]), iova, fold)
+
+
+def _parse_step(line: str) -> Step | None:
+    words = line.split()
+    match words:
+        case ["fill", pa, size]:
+            return Fill(int(pa, 0), _lg2(size))
+        case ["clean", pa, size]:
+            return Clean(int(pa, 0), int(size, 0))
+        case ["barrier"]:
+            return Barrier()
+        case ["wait", unit]:
+            return Wait(unit)
+        case ["release", *tables]:
+            return Release([(int(a, 0), _lg2(b)) for a, _, b in (each.partition(":") for each in tables)])
+        case ["store", *_]:
+            return _parse_store(line)
+        case ["invalidate", *_] if (m := _INVALIDATE.fullmatch(line)) is not None:
+            encoded = tuple(int(word, 0) for word in m[5].split())
+            return Invalidate(m[1], int(m[2], 0), encoded, int(m[3], 0), int(m[4], 0))
+        case ["own", *_] if (m := _OWN.fullmatch(line)) is not None:
+            return Own(m[1], int(m[2], 0), int(m[3], 0), int(m[4], 0), _lg2(m[5]), m[6])
+    return None
+
+
+def _continue(step: Step | None, line: str) -> bool:
+    """Take an indented line into the step before it; whether it belonged there."""
+    match step, line.split():
+        case Fill(), ["run", pa, count, first, increment]:
+            step.runs.append(FillRun(int(pa, 0), int(count), int(first, 0), int(increment, 0)))
+        case Fill(), ["word", pa, word]:
+            step.overrides.append((int(pa, 0), int(word, 0)))
+        case Release(), ["fold", table, count, hardware, "->", entry]:
+            step.fold.append(Fold(int(entry.removeprefix("@"), 0), int(table, 0), int(count), int(hardware, 0)))
+        case _:
+            return False
+    return True
+
+
+def parse_plan(text: str) -> Plan:
+    """The plan of a text form; the exact inverse of :func:`format_plan`.
+
+    Raises:
+        BadInput: a line is not understood; names the line.
+    """
+    plan = Plan("")
+    section: Section | None = None
+    last: Step | None = None
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.split(" # ")[0].strip()
+        if not line or line.startswith("#"):
+            continue
+        if line.startswith("plan ") and section is None:
+            plan.notifier = line[5:].strip()
+            continue
+        header = next((name for name in SECTIONS if line == f"[{name}]"), None)
+        if header is not None:
+            section = header
+            continue
+        try:
+            if _continue(last, line):
+                continue
+            last = _parse_step(line)
+        except ValueError:
+            last = None
+        if last is None or section is None:
+            raise BadInput(
+                f"{line[:200]!r} is not a step of a plan" if section else f"{line[:200]!r} stands before any section",
+                where=f"line {number}",
+                do="sections are [prepare] [isolate] [own] [refresh]; steps are written as `hitless plan` prints them",
+            )
+        plan.section(section).append(last)
+    return plan

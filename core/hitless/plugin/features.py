@@ -1,0 +1,58 @@
+"""Features: one attrs class per vendor says what its hardware has and how it is set up.
+
+Configuration, checker, kit and documentation all read that class.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+from attrs import frozen
+
+_KEY = "hitless.feature"
+
+
+@frozen
+class FeatureInfo:
+    """One field of a vendor's features class.
+
+    Args:
+        name: the field, and the key in a configuration.
+        default: what holds when nobody says otherwise.
+        sentence: what it is, for people.
+        source: fact id or register field.
+        values: the legal values; empty: any of the default's type.
+        unconfirmed: the specification is not settled here.
+    """
+
+    name: str
+    default: bool | int | str
+    sentence: str
+    source: str
+    values: tuple[bool | int | str, ...]
+    unconfirmed: bool
+
+
+def feature(
+    default: Any,
+    sentence: str,
+    source: str,
+    values: tuple[bool | int | str, ...] = (),
+    *,
+    unconfirmed: bool = False,
+) -> Any:
+    """A field of a features class: default, a sentence, its source, the legal values.
+
+    ``values`` may be left out for a bool. A value outside them is a configuration fault.
+    """
+    legal = values or ((False, True) if isinstance(default, bool) else ())
+    validators = [attrs.validators.in_(legal)] if legal else []
+    metadata = {_KEY: (sentence, source, legal, unconfirmed)}
+    return attrs.field(default=default, validator=validators, metadata=metadata)
+
+
+def feature_infos(cls: type) -> Iterator[FeatureInfo]:
+    """Every feature of a vendor's features class, in order."""
+    for each in attrs.fields(cls):
+        sentence, source, values, unconfirmed = each.metadata[_KEY]
+        yield FeatureInfo(each.name, each.default, sentence, source, values, unconfirmed)

@@ -1,0 +1,290 @@
+"""The manager: finds plugins, keeps each vendor apart, and resolves its strategies.
+
+Every vendor has a pluggy manager of its own that holds its plugin and the extensions that were
+named for it, so that no plugin can answer for another, or break it.
+"""
+
+import importlib
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import pluggy
+from attrs import frozen
+
+from hitless.errors import HitlessError, PluginError
+from hitless.guest_memfd.conversion import ConversionRecord
+from hitless.hardware.vendor import Vendor
+from hitless.plugin.features import FeatureInfo, feature_infos
+from hitless.plugin.specs import API, PROJECT, STRATEGIES, Specs
+
+VENDORS = "hitless.vendors"
+EXTENSIONS = "hitless.extensions"
+_REQUIRED = ("features", "page_formats", *STRATEGIES)
+
+
+@frozen
+class PluginSource:
+    """A plugin that loaded: an object, and who shipped it."""
+
+    name: str
+    distribution: str
+    version: str
+    entry: str
+    plugin: object
+
+    @property
+    def origin(self) -> str:
+        """Distribution, version and entry: ``hitless 0.1.0 (hitless_amd:plugin)``."""
+        return f"{self.distribution} {self.version} ({self.entry})".replace("  ", " ")
+
+
+@frozen
+class Broken:
+    """A plugin that did not load; the others go on."""
+
+    name: str
+    distribution: str
+    version: str
+    entry: str
+    cause: str
+
+    def error(self) -> PluginError:
+        """The same as an error, for a user who named this plugin."""
+        return PluginError(
+            f"plugin {self.name!r} did not load",
+            who=self.name,
+            where=f"{self.distribution} {self.version}, entry {self.entry}",
+            why=self.cause,
+            do="mend or uninstall that distribution; `hitless vendors` lists all plugins and their state",
+        )
+
+
+class VendorRegistry:
+    """All plugins that were asked for: vendors, extensions, and what is broken."""
+
+    def __init__(
+        self,
+        vendors: Iterable[PluginSource],
+        extensions: Iterable[PluginSource] = (),
+        broken: Iterable[Broken] = (),
+    ) -> None:
+        self.broken = list(broken)
+        self.vendors: dict[str, PluginSource] = {}
+        self.extensions: dict[str, PluginSource] = {}
+        for found, sources, required in (
+            (self.vendors, vendors, _REQUIRED),
+            (self.extensions, extensions, ()),
+        ):
+            for source in sources:
+                fault = _fault(source.plugin, required)
+                if fault:
+                    self.broken.append(Broken(source.name, source.distribution, source.version, source.entry, fault))
+                else:
+                    found[source.name] = source
+
+    @classmethod
+    def installed(
+        cls, vendors: Iterable[str] | None = None, extensions: Iterable[str] | None = None
+    ) -> "VendorRegistry":
+        """Plugins of installed distributions; only those named are imported (None: all)."""
+        broken: list[Broken] = []
+        loaded = {
+            group: list(_load(group, None if only is None else set(only), broken))
+            for group, only in ((VENDORS, vendors), (EXTENSIONS, extensions))
+        }
+        return cls(loaded[VENDORS], loaded[EXTENSIONS], broken)
+
+    def add_object(self, name: str, entry: str, path: str | Path | None = None, *, extension: bool = False) -> None:
+        """Load a plugin under development from ``module:object``, with an optional folder to import it from.
+
+        Raises:
+            PluginError: it cannot be imported, or breaks the contract.
+        """
+        if path is not None and str(path) not in sys.path:
+            sys.path.insert(0, str(path))
+        module, _, attribute = entry.partition(":")
+        try:
+            plugin: object = importlib.import_module(module)
+            for part in filter(None, attribute.split(".")):
+                plugin = getattr(plugin, part)
+        except Exception as error:
+            raise Broken(name, "under development", "", entry, _cause(error)).error() from error
+        fault = _fault(plugin, () if extension else _REQUIRED)
+        if fault:
+            raise Broken(name, "under development", "", entry, fault).error()
+        known = self.extensions if extension else self.vendors
+        known[name] = PluginSource(name, "under development", "", entry, plugin)
+
+    def vendor(self, name: str) -> PluginSource:
+        """A vendor's plugin.
+
+        Raises:
+            PluginError: it is broken, or there is none of that name.
+        """
+        return self._named(name, self.vendors, "vendor")
+
+    def _named(self, name: str, known: Mapping[str, PluginSource], what: str) -> PluginSource:
+        if name in known:
+            return known[name]
+        for each in self.broken:
+            if each.name == name:
+                raise each.error()
+        raise PluginError(
+            f"no {what} {name!r} is installed",
+            do=f"choose one of {', '.join(sorted(known)) or 'none: no plugin is installed'}",
+        )
+
+    # -- resolving
+
+    def manager(self, vendor: str, extensions: Sequence[str] = ()) -> pluggy.PluginManager:
+        """A pluggy manager with one vendor's plugin and the named extensions, and nobody else's."""
+        manager = pluggy.PluginManager(PROJECT)
+        manager.add_hookspecs(Specs)
+        manager.register(self.vendor(vendor).plugin, name=vendor)
+        for name in extensions:
+            manager.register(self._named(name, self.extensions, "extension").plugin, name=name)
+        return manager
+
+    def features(self, vendor: str, extensions: Sequence[str] = ()) -> list[FeatureInfo]:
+        """The features that a vendor declares."""
+        return list(feature_infos(_ask(self.manager(vendor, extensions), vendor, "features")))
+
+    def format_names(self, vendor: str, extensions: Sequence[str] = ()) -> list[str]:
+        """A vendor's page formats, the default one first."""
+        manager = self.manager(vendor, extensions)
+        return list(_ask(manager, vendor, "page_formats", features=_ask(manager, vendor, "features")()))
+
+    def feature_faults(self, vendor: str, values: Mapping[str, Any], extensions: Sequence[str] = ()) -> list[str]:
+        """What is wrong with feature values, each as ``problem @ .key``."""
+        known = {info.name: info for info in self.features(vendor, extensions)}
+        faults = []
+        for key, value in values.items():
+            info = known.get(key)
+            if info is None:
+                faults.append(f"{vendor} has no feature {key!r}, it has {', '.join(known) or 'none'} @ .{key}")
+            elif type(value) is not type(info.default):
+                faults.append(f"expected {type(info.default).__name__}, not {value!r} @ .{key}")
+            elif info.values and value not in info.values:
+                legal = ", ".join(repr(each) for each in info.values)
+                faults.append(f"{value!r} is not legal, use {legal} @ .{key}")
+        return faults
+
+    def resolve(
+        self,
+        vendor: str,
+        page_format: str = "",
+        features: Mapping[str, Any] | None = None,
+        extensions: Sequence[str] = (),
+    ) -> Vendor:
+        """All strategies of a vendor for one format (its default one if none is named).
+
+        Raises:
+            PluginError: a hook failed, a format or feature is unknown, or two extensions replace one strategy.
+        """
+        source = self.vendor(vendor)
+        manager = self.manager(vendor, extensions)
+        if faults := self.feature_faults(vendor, features or {}, extensions):
+            raise PluginError("features are not usable", who=vendor, why="; ".join(faults))
+        chosen = _ask(manager, vendor, "features")(**(features or {}))
+        formats = _ask(manager, vendor, "page_formats", features=chosen)
+        name = page_format or next(iter(formats))
+        if name not in formats:
+            raise PluginError(f"no page format {name!r}", who=vendor, do=f"choose one of {', '.join(formats)}")
+        fmt = formats[name]
+        origins = {each: self._origin(manager, each, vendor) for each in ("page_formats", *STRATEGIES)}
+        answers = {each: _ask(manager, vendor, each, page_format=fmt, features=chosen) for each in STRATEGIES}
+        return Vendor(
+            name=vendor,
+            distribution=source.distribution,
+            version=source.version,
+            page_format=fmt,
+            features=chosen,
+            origins=origins,
+            **answers,
+        )
+
+    def _origin(self, manager: pluggy.PluginManager, hook: str, vendor: str) -> str:
+        """Which distributions answer a hook: who replaces it, and who wraps it."""
+        impls = list(reversed(getattr(manager.hook, hook).get_hookimpls()))
+        replacing = [impl.plugin_name for impl in impls if not (impl.wrapper or impl.hookwrapper)]
+        extending = [name for name in replacing if name != vendor]
+        if len(extending) > 1:
+            raise PluginError(
+                f"extensions {' and '.join(map(repr, extending))} both replace {hook}",
+                who=vendor,
+                do="name only one of them in `extensions`, or make one a wrapper",
+            )
+        wrapping = [impl.plugin_name for impl in impls if impl.wrapper or impl.hookwrapper]
+        names = (extending or replacing)[:1] + wrapping
+        known = {**self.extensions, vendor: self.vendors[vendor]}
+        return " wrapped by ".join(known[name].origin for name in names)
+
+    def conversion_done(self, vendor: str, record: ConversionRecord, extensions: Sequence[str] = ()) -> None:
+        """Tell the observers of one vendor and its extensions."""
+        self.manager(vendor, extensions).hook.conversion_done(record=record)
+
+
+def _ask(manager: pluggy.PluginManager, vendor: str, hook: str, **arguments: Any) -> Any:
+    """Call one hook; an exception in it, or no answer, becomes an error that names it."""
+    try:
+        answer = getattr(manager.hook, hook)(**arguments)
+    except HitlessError:
+        raise
+    except Exception as error:
+        raise PluginError(f"hook {hook} failed", who=vendor, why=_cause(error), do="mend the plugin") from error
+    if answer is None:
+        raise PluginError(f"hook {hook} gave no answer", who=vendor, do="implement it; see the hook specs")
+    return answer
+
+
+def _load(group: str, only: set[str] | None, broken: list[Broken]) -> Iterable[PluginSource]:
+    """Import the named entry points of a group; two with one name are both left out."""
+    by_name: dict[str, list[EntryPoint]] = defaultdict(list)
+    for entry in entry_points(group=group):
+        if only is None or entry.name in only:
+            by_name[entry.name].append(entry)
+    for name, entries in sorted(by_name.items()):
+        distinct = {(_distribution(entry), entry.value): entry for entry in entries}
+        if len(distinct) > 1:
+            both = " and ".join(f"{dist[0]} {dist[1]}" for dist, _ in distinct)
+            for (dist, version), value in distinct:
+                broken.append(Broken(name, dist, version, value, f"the name {name!r} is taken twice: by {both}"))
+            continue
+        entry = entries[0]
+        dist, version = _distribution(entry)
+        try:
+            yield PluginSource(name, dist, version, entry.value, entry.load())
+        except Exception as error:  # noqa: BLE001 - a stranger's import may raise anything
+            broken.append(Broken(name, dist, version, entry.value, _cause(error)))
+
+
+def _distribution(entry: EntryPoint) -> tuple[str, str]:
+    return (entry.dist.name, entry.dist.version) if entry.dist else ("unknown distribution", "")
+
+
+def _cause(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _fault(plugin: object, required: Sequence[str]) -> str:
+    """What is wrong with a plugin object, or an empty text."""
+    api = getattr(plugin, "api", None)
+    if api != API:
+        return f"the plugin object must have api = {API}, not {api!r}"
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(Specs)
+    try:
+        name = manager.register(plugin)
+        manager.check_pending()
+    except Exception as error:  # noqa: BLE001 - reported with the plugin's name
+        known = ", ".join(attr for attr in vars(Specs) if not attr.startswith("_"))
+        return f"{error}; hooks are {known}".replace("\n", " ")
+    if name is None:
+        return "pluggy refused to register it"
+    callers = manager.get_hookcallers(manager.get_plugin(name)) or []
+    missing = [hook for hook in required if hook not in {caller.name for caller in callers}]
+    return f"hooks not implemented: {', '.join(missing)}" if missing else ""

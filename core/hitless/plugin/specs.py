@@ -1,0 +1,142 @@
+"""The hooks that a vendor plugin implements, one per strategy.
+
+Each hook is called for one vendor at a time, with that vendor's plugin and the extensions that the
+configuration names for it, and with nobody else's. The first answer that is not None counts; an
+extension answers first (``tryfirst``) or wraps the answer (``wrapper=True``).
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import pluggy
+
+from hitless.guest_memfd.conversion import ConversionRecord
+from hitless.hardware.facts import Commands, Events, HardwareFacts
+from hitless.ownership import Ownership
+from hitless.pagetable import PageFormat
+from hitless.refresh.recipes import Recipes, SplitRules
+
+API = 1
+PROJECT = "hitless"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+class FeaturesHook(Protocol):
+    """What the vendor's hardware may have."""
+
+    def features(self) -> type:
+        """The attrs class whose fields were made with :func:`hitless.plugin.feature`."""
+
+
+class PageFormatsHook(Protocol):
+    """The vendor's page formats."""
+
+    def page_formats(self, features: Any) -> Mapping[str, PageFormat]:
+        """Formats by name (``amd/v1``), the default one first.
+
+        Args:
+            features: an instance of the vendor's features class.
+        """
+
+
+class SplitRulesHook(Protocol):
+    """Which leaves may be laid out."""
+
+    def split_rules(self, page_format: PageFormat, features: Any) -> SplitRules:
+        """The leaf sizes that the planner may use, and when one command for a whole tag is cheaper."""
+
+
+class RecipesHook(Protocol):
+    """How a live entry is changed."""
+
+    def recipes(self, page_format: PageFormat, features: Any) -> Recipes:
+        """The recipes for cut, merge, replace, wipe, map and prune."""
+
+
+class CommandsHook(Protocol):
+    """The vendor's command queue."""
+
+    def commands(self, page_format: PageFormat, features: Any) -> Commands:
+        """Encoder and decoder of commands."""
+
+
+class EventsHook(Protocol):
+    """The vendor's fault records."""
+
+    def events(self, page_format: PageFormat, features: Any) -> Events:
+        """Encoder and decoder of fault records."""
+
+
+class HardwareHook(Protocol):
+    """What the vendor's units do, apart from commands."""
+
+    def hardware(self, page_format: PageFormat, features: Any) -> HardwareFacts:
+        """Declared facts: what is cached, whether cached entries can conflict."""
+
+
+class OwnershipHook(Protocol):
+    """Who may touch a page."""
+
+    def ownership(self, page_format: PageFormat, features: Any) -> Ownership:
+        """The owner check, the policies and the choreography of an owner change."""
+
+
+class ConversionDoneHook(Protocol):
+    """An observer."""
+
+    def conversion_done(self, record: ConversionRecord) -> None:
+        """Called once after each conversion, for every plugin that implements it."""
+
+
+class Specs:
+    """All hook specs as pluggy reads them; signatures are those of the protocols above."""
+
+    @hookspec(firstresult=True)
+    def features(self) -> type:
+        """See :class:`FeaturesHook`."""
+        raise NotImplementedError
+
+    @hookspec(firstresult=True)
+    def page_formats(self, features: Any) -> Mapping[str, PageFormat]:
+        """See :class:`PageFormatsHook`."""
+        raise NotImplementedError
+
+    @hookspec(firstresult=True)
+    def split_rules(self, page_format: PageFormat, features: Any) -> SplitRules:
+        """See :class:`SplitRulesHook`."""
+        raise NotImplementedError
+
+    @hookspec(firstresult=True)
+    def recipes(self, page_format: PageFormat, features: Any) -> Recipes:
+        """See :class:`RecipesHook`."""
+        raise NotImplementedError
+
+    @hookspec(firstresult=True)
+    def commands(self, page_format: PageFormat, features: Any) -> Commands:
+        """See :class:`CommandsHook`."""
+        raise NotImplementedError
+
+    @hookspec(firstresult=True)
+    def events(self, page_format: PageFormat, features: Any) -> Events:
+        """See :class:`EventsHook`."""
+        raise NotImplementedError
+
+    @hookspec(firstresult=True)
+    def hardware(self, page_format: PageFormat, features: Any) -> HardwareFacts:
+        """See :class:`HardwareHook`."""
+        raise NotImplementedError
+
+    @hookspec(firstresult=True)
+    def ownership(self, page_format: PageFormat, features: Any) -> Ownership:
+        """See :class:`OwnershipHook`."""
+        raise NotImplementedError
+
+    @hookspec
+    def conversion_done(self, record: ConversionRecord) -> None:
+        """See :class:`ConversionDoneHook`."""
+
+
+STRATEGIES = ("split_rules", "recipes", "commands", "events", "hardware", "ownership")
+"""Hooks that take a format and features; each gives one field of the Vendor record."""

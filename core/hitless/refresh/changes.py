@@ -1,0 +1,58 @@
+"""What a plan changes, before it becomes steps: changes of entries, by stage."""
+
+from attrs import define, field
+
+from hitless.plan import Fold
+from hitless.refresh.commands import Target
+from hitless.refresh.recipes import Kind
+
+
+@define
+class Change:
+    """One reachable entry that gets a new word.
+
+    Args:
+        kind: which recipe applies.
+        pa, level, iova: the entry; the first IOVA that it translates.
+        old, new: its words before and after the whole recipe.
+        target: what a cache may hold of the old word.
+        fold: leaf entries (address, count) of new tables that take over A and D.
+    """
+
+    kind: Kind
+    pa: int
+    level: int
+    iova: int
+    old: int
+    new: int
+    target: Target
+    fold: list[tuple[int, int]] = field(factory=list)
+
+
+@define
+class Changes:
+    """All changes of one plan, by the stage in which they happen.
+
+    Stages run in this order, each with its own wait: cut, wipe | (owner change) | place, merge.
+
+    Args:
+        owed: what has to be invalidated after the owner change though no entry changes.
+        unlinked: tables that ``wipe`` unlinks, to be freed at the end.
+        unplaced: new tables that only ``place`` links.
+        freed: tables that ``merge`` replaces, to be freed at the end.
+        folds: where A and D of those tables go.
+    """
+
+    cut: list[Change] = field(factory=list)
+    wipe: list[Change] = field(factory=list)
+    place: list[Change] = field(factory=list)
+    merge: list[Change] = field(factory=list)
+    owed: list[Target] = field(factory=list)
+    unlinked: list[tuple[int, int]] = field(factory=list)
+    unplaced: list[tuple[int, int]] = field(factory=list)
+    freed: list[tuple[int, int]] = field(factory=list)
+    folds: list[Fold] = field(factory=list)
+
+    def all(self) -> list[Change]:
+        """Every change, in order of the stages."""
+        return [*self.cut, *self.wipe, *self.place, *self.merge]

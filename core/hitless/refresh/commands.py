@@ -1,0 +1,69 @@
+"""What the planner asks of a vendor's commands: encoded words for what has to go."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
+
+from hitless.units import aligned_lg2
+
+Words: TypeAlias = tuple[int, ...]
+
+
+class Target(NamedTuple):
+    """IOVAs whose cached translations have to go.
+
+    Args:
+        first, last: the range, inclusive, whole leaves only.
+        leaf_lg2: log2 of the size of the largest leaf there that may be cached.
+        level: level of the leaves that were there before; None if the range held several levels.
+        tables: whether cached table pointers in the range have to go too.
+    """
+
+    first: int
+    last: int
+    leaf_lg2: int
+    level: int | None
+    tables: bool
+
+
+class Encoder(Protocol):
+    """The part of a vendor's commands that the planner needs."""
+
+    atc_after_wait: bool
+    """Whether a wait must stand between the IOTLB's commands and the device's."""
+
+    def invalidate(self, target: Target, tag: int) -> Sequence[Words]:
+        """The smallest legal commands that drop the target from a unit's caches."""
+
+    def invalidate_tag(self, tag: int) -> Sequence[Words]:
+        """One group that drops everything of a tag."""
+
+    def invalidate_device(self, target: Target, device: int) -> Sequence[Words]:
+        """The commands that drop the target from one device's ATC."""
+
+    def wait(self, store_pa: int, value: int) -> Words:
+        """The completion command that writes ``value`` to ``store_pa``."""
+
+    def describe(self, words: Words) -> str:
+        """A command in words, every field named."""
+
+
+def join_targets(targets: Sequence[Target]) -> list[Target]:
+    """Adjacent targets of one kind as one; others keep their order by address."""
+    joined: list[Target] = []
+    for each in sorted(targets):
+        if joined:
+            last = joined[-1]
+            if last[2:] == each[2:] and each.first <= last.last + 1:
+                joined[-1] = last._replace(last=max(last.last, each.last))
+                continue
+        joined.append(each)
+    return joined
+
+
+def aligned_blocks(first: int, last: int, max_lg2: int) -> Iterator[tuple[int, int]]:
+    """Naturally aligned power-of-two blocks (start, size_lg2), largest first fit, that make up a range exactly."""
+    at, end = first, last + 1
+    while at < end:
+        lg2 = min(aligned_lg2(at), (end - at).bit_length() - 1, max_lg2)
+        yield at, lg2
+        at += 1 << lg2

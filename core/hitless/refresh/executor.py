@@ -1,0 +1,154 @@
+"""The executor: does a plan's steps, one after the other, on memory and units."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from attrs import define, field
+
+from hitless.bits import MASK64, fill_ramp, or_into
+from hitless.errors import Raced
+from hitless.memory import PhysicalMemory
+from hitless.plan import Barrier, Clean, Fill, Invalidate, Own, Release, Step, Store, Wait, format_step
+from hitless.refresh.build import Tables
+from hitless.refresh.commands import Words
+
+
+class Port(Protocol):
+    """What the executor needs of a unit."""
+
+    name: str
+    fenced: bool
+
+    def submit(self, words: Words) -> None:
+        """Write one command to the queue and ring the doorbell; waits for room in a full queue."""
+
+    def complete(self) -> None:
+        """Submit a wait and poll until it has completed; raises UnitTimeout."""
+
+
+class OwnerChanges(Protocol):
+    """What the executor needs of an owner table."""
+
+    def apply(self, own: Own) -> None:
+        """Change owners; may raise OwnerChangeRefused."""
+
+
+@define
+class Counters:
+    """What an executor did to reachable entries and units."""
+
+    stores: int = 0
+    invalidations: int = 0
+    invalidated_pages: int = 0
+    waits: int = 0
+
+
+def _quiet(step: Step | None) -> None:
+    """Nothing between the steps."""
+
+
+@define
+class Executor:
+    """Executes steps on one machine.
+
+    Args:
+        memory, tables: where tables lie and come from.
+        ports: units by name.
+        owners: the owner table that Own steps change.
+        between: called before and after every step with the step that follows (None after the
+            last): where DMA goes on.
+        covered: pages that an encoded command covers, for counting.
+    """
+
+    memory: PhysicalMemory
+    tables: Tables
+    ports: Mapping[str, Port]
+    owners: OwnerChanges
+    between: Callable[[Step | None], None] = _quiet
+    covered: Callable[[str, Words], int] = lambda _unit, _words: 0
+    counters: Counters = field(factory=Counters)
+
+    def run(self, steps: Iterable[Step]) -> None:
+        """Do the steps in order.
+
+        Raises:
+            Raced: an entry held what neither plan nor hardware puts there.
+            UnitTimeout: a unit did not answer; its port is fenced by the caller.
+            OwnerChangeRefused: from an Own step.
+        """
+        for step in steps:
+            self.between(step)
+            self._do(step)
+        self.between(None)
+
+    def _do(self, step: Step) -> None:
+        match step:
+            case Store():
+                self._store(step)
+            case Invalidate(unit, _, words):
+                port = self.ports[unit]
+                if not port.fenced:
+                    port.submit(words)
+                    self.counters.invalidations += 1
+                    self.counters.invalidated_pages += self.covered(unit, words)
+            case Wait(unit):
+                if not self.ports[unit].fenced:
+                    self.ports[unit].complete()
+                    self.counters.waits += 1
+            case Fill():
+                self._fill(step)
+            case Own():
+                self.owners.apply(step)
+            case Release():
+                self._release(step)
+            case Barrier() | Clean():
+                pass  # this machine's stores are visible in order, and its walkers snoop
+
+    def _fill(self, fill: Fill) -> None:
+        for run in fill.runs:
+            view = self.memory.view(run.pa, run.entries)
+            fill_ramp(view, run.first, run.increment)
+        for pa, word in fill.overrides:
+            self.memory.store(pa, word)
+
+    def _store(self, step: Store) -> None:
+        """Compare-and-exchange until memory holds the new word; fold what hardware set meanwhile."""
+        expected = step.expected
+        while True:
+            new = step.new if step.fold else self._folded(step, expected)
+            found = self.memory.compare_exchange(step.pa, expected, new)
+            if found == expected:
+                self.counters.stores += 1
+                return
+            if (found ^ step.expected) & ~step.hardware & MASK64:
+                raise Raced(
+                    f"entry at {step.pa:#x} holds {found:#x}, not {step.expected:#x}",
+                    where=format_step(step),
+                    why="neither this plan nor hardware stores such a word there",
+                    do="two writers reach one table: every write has to be a plan",
+                )
+            if step.fold:
+                self._fold_into_new_table(step, found ^ step.expected)
+            expected = found
+
+    def _folded(self, step: Store, found: int) -> int:
+        """The new word with the bits that hardware set in the old one; an emptied entry keeps none."""
+        return step.new | ((found ^ step.expected) & step.hardware) if step.new else 0
+
+    def _fold_into_new_table(self, step: Store, bits: int) -> None:
+        for pa, count in step.fold:
+            view = self.memory.view(pa, count)
+            or_into(view, bits)
+
+    def _release(self, step: Release) -> None:
+        for fold in step.fold:
+            words = self.memory.view(fold.table_pa, fold.entries)
+            bits = 0
+            for word in words.tolist():
+                bits |= word
+            bits &= fold.hardware
+            found = self.memory.load(fold.entry_pa)
+            while found | bits != found:
+                found = self.memory.compare_exchange(fold.entry_pa, found, found | bits)
+        for pa, size_lg2 in step.tables:
+            self.tables.free(pa, size_lg2)

@@ -1,0 +1,118 @@
+"""Recipes: how a vendor changes a live entry, as data."""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Literal, TypeAlias
+
+from attrs import frozen
+
+Kind: TypeAlias = Literal["cut", "merge", "replace", "wipe", "map", "prune"]
+KINDS: tuple[Kind, ...] = ("cut", "merge", "replace", "wipe", "map", "prune")
+
+
+class Scope(Enum):
+    """What the invalidation that closes a round has to reach."""
+
+    NONE = "nothing"
+    LEAF = "the leaf that the entry held"
+    TABLE = "the table pointer that the entry held, and everything below it"
+
+
+@frozen
+class Round:
+    """One store to the entry, and the invalidation and wait that close it.
+
+    Args:
+        word: the word to store, from (word before the recipe, word after it).
+        scope: what the invalidation reaches; with NONE there is no wait either.
+        text: the word in symbols, for people: ``new``, ``0``, ``old | nT``.
+    """
+
+    word: Callable[[int, int], int]
+    scope: Scope
+    text: str
+
+
+@frozen
+class Recipe:
+    """One to three rounds; ``source`` is the fact id that allows them."""
+
+    rounds: tuple[Round, ...]
+    source: str
+
+
+@frozen
+class Impossible:
+    """A change that this hardware cannot do without a neighbour noticing.
+
+    Args:
+        reason: stable word for counting, such as ``arm_smmu.bbml0-cut``.
+        why: one sentence.
+        source: fact id.
+        do: the ways out.
+        breaking: the recipe that is used all the same under ``allow_break``; None: there is none.
+    """
+
+    reason: str
+    why: str
+    source: str
+    do: str
+    breaking: Recipe | None = None
+
+
+@frozen
+class Recipes:
+    """How one format's live entries are changed.
+
+    ``cut``: leaf to table, same translation. ``merge``: table to leaf, same translation.
+    ``replace``: leaf to leaf of the same size, other address or attributes. ``wipe``: leaf to
+    empty. ``map``: empty to leaf or table. ``prune``: table to empty.
+    """
+
+    cut: Recipe | Impossible
+    merge: Recipe | Impossible
+    replace: Recipe | Impossible
+    wipe: Recipe | Impossible
+    map: Recipe | Impossible
+    prune: Recipe | Impossible
+
+    def of(self, kind: Kind) -> Recipe | Impossible:
+        """The recipe of one kind of change."""
+        found: Recipe | Impossible = getattr(self, kind)
+        return found
+
+
+@frozen
+class SplitRules:
+    """Which leaves a vendor lets the planner lay out.
+
+    Args:
+        leaf_lg2s: sizes (log2), ascending; a subset of what the format can encode.
+        source: fact ids.
+        whole_tag_commands: above so many commands of one round for one unit, one command for the
+            whole tag is cheaper (a declared cost; rule E1).
+    """
+
+    leaf_lg2s: tuple[int, ...]
+    source: str
+    whole_tag_commands: int = 1024
+
+
+def new_word(old: int, new: int) -> int:
+    """The word after the change: most rounds store it."""
+    return new
+
+
+def empty(old: int, new: int) -> int:
+    """0: the break of break-before-make, and a wipe."""
+    return 0
+
+
+def one_store(scope: Scope, source: str) -> Recipe:
+    """The recipe of hardware that takes the new word at once."""
+    return Recipe((Round(new_word, scope, "new"),), source)
+
+
+def break_before_make(scope: Scope, source: str) -> Recipe:
+    """Write 0, invalidate, wait, write the new word."""
+    return Recipe((Round(empty, scope, "0"), Round(new_word, Scope.NONE, "new")), source)

@@ -1,0 +1,62 @@
+"""What a range shall map, and what it maps: the planner's two inputs."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeAlias
+
+from attrs import frozen
+
+
+class Segment(NamedTuple):
+    """``[start, end)`` shall map to ``oa`` on with these attributes; ``oa`` None: to nothing.
+
+    No leaf may reach over a segment's edge: an edge is where the address jumps, the attributes
+    change, a hunk or slot ends, or the vendor demands a boundary.
+    """
+
+    start: int
+    end: int
+    oa: int | None
+    attrs: int
+
+
+LayoutSource: TypeAlias = Callable[[int, int], Iterator[Segment]]
+"""The layout of ``[start, end)`` as it shall be, in order, without gaps."""
+
+
+class Piece(NamedTuple):
+    """A part of an old leaf, or of new memory, that a table under construction has to map.
+
+    Args:
+        oa, attrs: what the table maps when it is linked.
+        later: what the refresh will put there, where that changes (it has to have the same shape).
+        change: ``""`` nothing, ``replace``, ``wipe``, or ``verdict`` (only the owner changes).
+    """
+
+    start: int
+    end: int
+    oa: int
+    attrs: int
+    later: Segment | None
+    change: str
+
+
+@frozen
+class PlanRequest:
+    """One conversion, for one address space.
+
+    Args:
+        ranges: what converts: sorted, disjoint ``(start, end)``.
+        layout: what every range shall map afterwards; asked beyond the ranges too.
+        wipe_first: unmap what changes before the owner changes, map it afterwards.
+        owed: an invalidation is owed after the owner change even where no entry changes.
+        merge: join leaves that the conversion made equal again.
+        remap: the baseline that hitless is compared with: every leaf that the ranges touch is
+            cleared before the owner change and laid out again after it.
+    """
+
+    ranges: tuple[tuple[int, int], ...]
+    layout: LayoutSource
+    wipe_first: bool = False
+    owed: bool = False
+    merge: bool = False
+    remap: bool = False

@@ -1,0 +1,66 @@
+"""The plans of conversions that are only thought through."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from attrs import frozen
+
+from hitless.config import Config
+from hitless.errors import Refused
+from hitless.guest_memfd.guest import GUEST, HOST
+from hitless.iommufd import Domain
+from hitless.plan import Plan
+from hitless.plugin import Vendor, VendorRegistry
+from hitless.run.world import open_world
+from hitless.units import Range
+
+
+@frozen
+class PlannedDomain:
+    """What one domain would do for one conversion; ``plan`` is None if it refuses, or nothing changes."""
+
+    domain: str
+    vendor: Vendor
+    owner: str
+    ranges: tuple[Range, ...]
+    plan: Plan | None
+    refusal: Refused | None
+
+
+def plan_conversions(
+    config: Config, registry: VendorRegistry, conversions: Sequence[tuple[Range, str]]
+) -> list[PlannedDomain]:
+    """The plan of each conversion on a fresh guest of its own for each domain.
+
+    Conversions of one owner that follow each other are one plan; where the owner changes, the
+    earlier ones are carried out first.
+
+    Raises:
+        BadInput: a range is not the guest's memory.
+    """
+    found = []
+    for told in config.domains:
+        world = open_world(config, (told,), registry, "refresh", 0)
+        try:
+            domain = world.stations[0].domain
+            groups = [(owner, [r for r, _ in of]) for owner, of in groupby(conversions, key=lambda each: each[1])]
+            for number, (owner, ranges) in enumerate(groups, 1):
+                planned = _plan(domain, owner, ranges)
+                found.append(planned)
+                if planned.refusal is not None:
+                    break
+                if number < len(groups):
+                    world.guest.convert(ranges, HOST if owner == "shared" else GUEST)
+        finally:
+            world.close()
+    return found
+
+
+def _plan(domain: Domain, owner: str, ranges: Sequence[Range]) -> PlannedDomain:
+    plan, refusal = None, None
+    try:
+        prepared = domain.guest.plan(ranges, HOST if owner == "shared" else GUEST)
+        plan = prepared[0].plan if prepared else None
+    except Refused as error:
+        refusal = error
+    return PlannedDomain(domain.name, domain.vendor, owner, tuple(ranges), plan, refusal)

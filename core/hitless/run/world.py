@@ -1,0 +1,178 @@
+"""A world: one guest, the domains that are its notifiers, their machine, and DMA in flight."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+from attrs import define, field
+
+from hitless.config import Config, DomainConfig
+from hitless.guest_memfd.backing import make_backing
+from hitless.guest_memfd.conversion import Conversion
+from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd
+from hitless.guest_memfd.slots import Slot, Slots
+from hitless.hardware.dma import DmaEngine, Lane
+from hitless.hardware.unit import Unit
+from hitless.iommufd import Domain, DomainSettings
+from hitless.machine import Machine
+from hitless.pagetable import count_leaves
+from hitless.plan import Step
+from hitless.plugin import ConversionRecord, Vendor, VendorRegistry
+from hitless.run.result import Row
+
+_GUEST_PA = 1 << 41
+_MANY_STEPS = 48
+_NEAR_SPANS = 8
+
+
+@define(eq=False)
+class Station:
+    """One domain of a world, with the DMA of its devices.
+
+    Its burst runs before and after every step, and while a wait is polled.
+    """
+
+    domain: Domain
+    machine: Machine
+    engine: DmaEngine
+    row: Row
+    observers: Any
+    skip: int = 1
+    _count: int = 0
+
+    def between(self, step: Step | None) -> None:
+        """DMA between two steps; of a plan with very many steps, between some of them."""
+        self._count += 1
+        if self._count % self.skip == 0:
+            self.engine.burst()
+
+    def begin(self, conversion: Conversion) -> None:
+        """Aim DMA at what the conversion's plan changes."""
+        prepared = self.domain.pending(conversion)
+        changes = prepared.changes
+        levels = self.domain.vendor.page_format.levels
+        near = []
+        for change in [*changes.cut, *changes.merge, *changes.wipe, *changes.place][:_NEAR_SPANS]:
+            level = levels[change.level]
+            lo = level.lo if change.kind in ("cut", "merge") or (change.old and change.kind == "wipe") else 0
+            lo = lo if lo > levels[0].lo else level.lo + level.bits
+            near.append((change.iova >> lo << lo, (change.iova >> lo << lo) + (1 << lo)))
+        for target in changes.owed[:_NEAR_SPANS]:
+            lo = max(target.leaf_lg2, levels[0].lo + levels[0].bits)
+            near.append((target.first >> lo << lo, (target.first >> lo << lo) + (1 << lo)))
+        steps = sum(1 for _ in prepared.plan.steps())
+        self.skip = max(1, steps // _MANY_STEPS)
+        self.engine.rate = 12 if changes.cut else 2
+        self.engine.begin(conversion, near)
+
+    def finish(self) -> Row:
+        """The row, with everything counted."""
+        domain, row = self.domain, self.row
+        row.dma, row.done = self.engine.counters, domain.executor.counters
+        row.cuts, row.merges, row.fenced = domain.cuts, domain.merges, domain.fenced
+        row.tables, row.tables_peak = self.machine.tables.used_pages, self.machine.tables.peak_pages
+        row.leaves = dict(count_leaves(self.machine.arena, domain.vendor.page_format, domain.planner.root_pa))
+        row.freed_table_reads = sum(unit.freed_table_reads for unit in domain.units)
+        return row
+
+
+@define(eq=False)
+class World:
+    """One guest and its domains."""
+
+    guest: GuestMemfd
+    stations: list[Station] = field(factory=list)
+
+    def begin(self, conversion: Conversion) -> None:
+        """A conversion starts: DMA turns to what its plans change."""
+        for station in self.stations:
+            station.begin(conversion)
+
+    def end(self, conversion: Conversion) -> None:
+        """Its refresh has returned: judge, and tell the observers."""
+        names = tuple(notifier.name for notifier in self.guest.notifiers)
+        outcome = "complete" if conversion.complete else "partial"
+        record = ConversionRecord(conversion.ranges, conversion.owner, names, outcome)
+        for station in self.stations:
+            station.engine.end(conversion)
+            if station.observers is not None:
+                station.observers(record=record)
+
+    def close(self) -> None:
+        """Give all memory back."""
+        for station in self.stations:
+            station.machine.close()
+
+
+def open_guest(config: Config) -> GuestMemfd:
+    """The guest of a configuration, with its owners at the start."""
+    told = config.guest
+    slots = Slots([Slot(each.gpa, each.offset, each.size) for each in told.slots])
+    hunk_lg2 = told.hunk.bit_length() - 1
+    guest = GuestMemfd(slots, make_backing(told.backing, _GUEST_PA, slots.size, hunk_lg2), hunk_lg2)
+    if told.owner == "shared":
+        for slot in slots.slots:
+            guest.set_owner(slot.gpa, slot.end, HOST)
+    for ranges, owner in ((told.shared, HOST), (told.private, GUEST)):
+        for each in ranges:
+            guest.set_owner(each.start, each.start + each.size, owner)
+    return guest
+
+
+def open_world(
+    config: Config, domains: Sequence[DomainConfig], registry: VendorRegistry, strategy: str, seed: int
+) -> World:
+    """A guest with some of a configuration's domains, all mapped and with DMA ready."""
+    world = World(open_guest(config))
+    for told in domains:
+        world.stations.append(_open_station(config, told, registry, world.guest, strategy, seed))
+    world.guest.watchers.append(world)
+    return world
+
+
+def _open_station(
+    config: Config, told: DomainConfig, registry: VendorRegistry, guest: GuestMemfd, strategy: str, seed: int
+) -> Station:
+    vendor = registry.resolve(told.vendor, told.format, told.features, told.extensions)
+    machine = Machine(seed, table_bytes=told.table_memory)
+    settings = DomainSettings(told.policy, told.trusted, told.merge, told.allow_break, strategy)
+    attach = _attach(config, told, machine, vendor)
+    domain = Domain.open(told.name, vendor, guest, machine.arena, machine.tables, attach, settings)
+    guest.notifiers.append(domain)
+    machine.tables.reset_peak()
+    lanes = [Lane(unit, unit.attachments[device]) for unit, _, devices in attach for device, _ in devices]
+    engine = DmaEngine(
+        guest, lanes, domain.default_attrs, random.Random(machine.rng.random()), domain.policy.maps_private
+    )
+    row = Row(
+        told.name,
+        vendor.name,
+        vendor.page_format.name,
+        attrs.asdict(vendor.features),
+        guest.backing.name,
+        domain.policy.name,
+        machine.name,
+        len(attach),
+        strategy,
+    )
+    hook = registry.manager(told.vendor, told.extensions).hook.conversion_done
+    station = Station(domain, machine, engine, row, hook if hook.get_hookimpls() else None)
+    domain.executor.between = station.between
+    for unit in domain.units:
+        unit.idle = engine.one
+    return station
+
+
+def _attach(
+    config: Config, told: DomainConfig, machine: Machine, vendor: Vendor
+) -> list[tuple[Unit, int, list[tuple[int, bool]]]]:
+    """The units of a domain, each with its tag and devices; one unit with one device if none is named."""
+    if not told.units:
+        return [(machine.add_unit(f"{told.name}-iommu0", vendor), 1, [(8, False)])]
+    units = {unit.name: unit for unit in config.units}
+    found = []
+    for name in told.units:
+        devices = [(d.id, d.ats) for d in units[name].devices if d.domain in ("", told.name)]
+        found.append((machine.add_unit(name, vendor), 1, devices))
+    return found

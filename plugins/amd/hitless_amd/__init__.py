@@ -1,0 +1,5 @@
+"""AMD-Vi for hitless."""
+
+from hitless_amd.plugin import plugin
+
+__all__ = ["plugin"]

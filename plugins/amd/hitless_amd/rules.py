@@ -1,0 +1,35 @@
+"""How AMD-Vi lets a live entry be changed, and what its units cache.
+
+Facts: AMD-LIVE-*, AMD-INV-*.
+"""
+
+from hitless.hardware.facts import HardwareFacts
+from hitless.pagetable import PageFormat
+from hitless.refresh.recipes import Recipes, Scope, SplitRules, one_store
+from hitless_amd.features import AmdFeatures
+
+_LARGEST_LEAF_LG2 = 30
+
+
+def split_rules(page_format: PageFormat) -> SplitRules:
+    """4K, 2M and 1G; never 512 GiB, which an erratum forbids (AMD-LVL-4)."""
+    sizes = tuple(lg2 for lg2 in page_format.leaf_lg2s if lg2 <= _LARGEST_LEAF_LG2)
+    return SplitRules(sizes, "AMD-LVL-3, AMD-LVL-4")
+
+
+def recipes(features: AmdFeatures) -> Recipes:
+    """One store each; only what removes a table pointer needs PDE = 1."""
+    appears = Scope.LEAF if features.np_cache else Scope.NONE
+    return Recipes(
+        cut=one_store(Scope.LEAF, "AMD-LIVE-1, AMD-INV-11"),
+        merge=one_store(Scope.TABLE, "AMD-LIVE-3"),
+        replace=one_store(Scope.LEAF, "AMD-LIVE-2"),
+        wipe=one_store(Scope.LEAF, "AMD-LIVE-2"),
+        map=one_store(appears, "AMD-INV-8"),
+        prune=one_store(Scope.TABLE, "AMD-INV-3"),
+    )
+
+
+def hardware(features: AmdFeatures) -> HardwareFacts:
+    """No conflict between sizes (AMD-LIVE-4); leaves are cached whole, or as large as the RMP check allows."""
+    return HardwareFacts("AMD-LIVE-4, AMD-INV-6, AMD-INV-8", caches_not_present=features.np_cache)

@@ -1,0 +1,56 @@
+"""The plugin object: which strategy answers which hook."""
+
+from collections.abc import Mapping
+
+from hitless.hardware.facts import HardwareFacts
+from hitless.pagetable import PageFormat
+from hitless.plugin import API, hookimpl
+from hitless.refresh.recipes import Recipes, SplitRules
+from hitless_arm_smmu import rules
+from hitless_arm_smmu.commands import ArmSmmuCommands
+from hitless_arm_smmu.events import ArmSmmuEvents
+from hitless_arm_smmu.features import ArmSmmuFeatures
+from hitless_arm_smmu.ownership import Gpt
+from hitless_arm_smmu.stage2 import ArmStage2
+
+
+class ArmSmmuPlugin:
+    """SMMUv3: stage 2 tables, the GPT."""
+
+    api = API
+    title = "Arm SMMUv3 (System Memory Management Unit, IHI0070)"
+
+    @hookimpl
+    def features(self) -> type:
+        return ArmSmmuFeatures
+
+    @hookimpl
+    def page_formats(self, features: ArmSmmuFeatures) -> Mapping[str, PageFormat]:
+        return {"arm_smmu/stage2": ArmStage2(features.bbml, s2fwb=features.s2fwb, httu=features.httu)}
+
+    @hookimpl
+    def split_rules(self, page_format: PageFormat, features: ArmSmmuFeatures) -> SplitRules:
+        return rules.split_rules(page_format)
+
+    @hookimpl
+    def recipes(self, page_format: PageFormat, features: ArmSmmuFeatures) -> Recipes:
+        return rules.recipes(features)
+
+    @hookimpl
+    def commands(self, page_format: PageFormat, features: ArmSmmuFeatures) -> ArmSmmuCommands:
+        return ArmSmmuCommands(features)
+
+    @hookimpl
+    def events(self, page_format: PageFormat, features: ArmSmmuFeatures) -> ArmSmmuEvents:
+        return ArmSmmuEvents()
+
+    @hookimpl
+    def hardware(self, page_format: PageFormat, features: ArmSmmuFeatures) -> HardwareFacts:
+        return rules.hardware(features)
+
+    @hookimpl
+    def ownership(self, page_format: PageFormat, features: ArmSmmuFeatures) -> Gpt:
+        return Gpt(features)
+
+
+plugin = ArmSmmuPlugin()

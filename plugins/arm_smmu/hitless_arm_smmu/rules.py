@@ -1,0 +1,86 @@
+"""How an SMMU lets a live descriptor be changed, and what its units cache.
+
+Spec: IHI0070 section 3.21.1. Facts: ARM-LIVE-*, ARM-TLBI-*.
+"""
+
+from collections.abc import Mapping
+
+from hitless.hardware.facts import HardwareFacts
+from hitless.pagetable import PageFormat
+from hitless.refresh.recipes import (
+    Impossible,
+    Recipe,
+    Recipes,
+    Round,
+    Scope,
+    SplitRules,
+    break_before_make,
+    new_word,
+    one_store,
+)
+from hitless_arm_smmu.commands import WHOLE_TAG_COMMANDS
+from hitless_arm_smmu.features import ArmSmmuFeatures
+from hitless_arm_smmu.stage2 import NT
+
+
+def split_rules(page_format: PageFormat) -> SplitRules:
+    """4K pages, 2M and 1G blocks."""
+    return SplitRules(page_format.leaf_lg2s, "ARM-LVL-2", WHOLE_TAG_COMMANDS)
+
+
+def old_with_nt(old: int, new: int) -> int:
+    """The block that a cut takes apart, with nT."""
+    return old | NT.mask
+
+
+def new_with_nt(old: int, new: int) -> int:
+    """The block that a merge makes, with nT."""
+    return new | NT.mask
+
+
+_CUT: Mapping[int, Recipe | Impossible] = {
+    0: Impossible(
+        "arm_smmu.bbml0-cut",
+        "at BBML 0 a block becomes a table only by break-before-make, and DMA in between faults",
+        "ARM-LIVE-4",
+        "use an SMMU with IDR3.BBML 1 or 2, hunks of 4K, or conversions of whole leaves; "
+        "or set allow_break = true on the domain",
+        break_before_make(Scope.LEAF, "ARM-LIVE-1, ARM-LIVE-4"),
+    ),
+    1: Recipe(
+        (Round(old_with_nt, Scope.LEAF, "old | nT"), Round(new_word, Scope.LEAF, "new")),
+        "ARM-LIVE-5, ARM-TLBI-11",
+    ),
+    2: one_store(Scope.LEAF, "ARM-LIVE-7, ARM-TLBI-11"),
+}
+_MERGE: Mapping[int, Recipe | Impossible] = {
+    0: Impossible(
+        "arm_smmu.bbml0-merge",
+        "at BBML 0 a table becomes a block only by break-before-make, and DMA in between faults",
+        "ARM-LIVE-4",
+        "use an SMMU with IDR3.BBML 1 or 2, or merge never; or set allow_break = true on the domain",
+        break_before_make(Scope.TABLE, "ARM-LIVE-1, ARM-LIVE-4"),
+    ),
+    1: Recipe((Round(new_with_nt, Scope.TABLE, "new | nT"), Round(new_word, Scope.LEAF, "new")), "ARM-LIVE-6"),
+    2: one_store(Scope.TABLE, "ARM-LIVE-7"),
+}
+
+
+def recipes(features: ArmSmmuFeatures) -> Recipes:
+    """BBML decides how sizes change; a new address is break-before-make at every level of it (ARM-LIVE-8).
+
+    nT needs no case for pages: what is cut is always a block, and so is what a merge makes.
+    """
+    return Recipes(
+        cut=_CUT[features.bbml],
+        merge=_MERGE[features.bbml],
+        replace=break_before_make(Scope.LEAF, "ARM-LIVE-1, ARM-LIVE-8"),
+        wipe=one_store(Scope.LEAF, "ARM-LIVE-1"),
+        map=one_store(Scope.NONE, "ARM-TLBI-10"),
+        prune=one_store(Scope.TABLE, "ARM-TLBI-4"),
+    )
+
+
+def hardware(features: ArmSmmuFeatures) -> HardwareFacts:
+    """Below BBML 2 overlapping entries of different size may conflict; invalid descriptors are not cached."""
+    return HardwareFacts("ARM-LIVE-7, ARM-LIVE-10, ARM-TLBI-10", conflict=features.bbml < 2, coherent=features.coherent)

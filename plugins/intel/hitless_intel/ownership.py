@@ -1,0 +1,37 @@
+"""Plain TDX: private pages belong to the TDX module; a DMA that still reaches one is a machine check.
+
+Facts: INTEL-TDX-*.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from hitless.ownership import GUEST, HOST, OwnerChange, OwnerTable, Policy, Verdict
+from hitless.plan import Own
+
+_4K = 12
+
+
+class Tdx:
+    """The IOMMU checks nothing: memory itself refuses, so nothing of it is cached.
+
+    The VMM's tables hold shared pages only, for trusted devices too.
+    """
+
+    policies: Mapping[str, Policy] = {"wipe": Policy("wipe", maps_private=False)}
+    default_policy = "wipe"
+    cached = False
+    invalidate_after = False
+
+    def verdict(self, table: OwnerTable, pa: int, leaf_lg2: int, trusted: bool) -> Verdict:
+        """A private page reached with a shared KeyID loses its integrity, which the CPU finds as a machine check."""
+        if table.owner(pa) == HOST:
+            return Verdict(True, leaf_lg2)
+        return Verdict(False, leaf_lg2, "machine-check", "a private page was reached through a shared mapping")
+
+    def own(self, table: OwnerTable, changes: Sequence[OwnerChange], *, trusted: bool, allow_break: bool) -> list[Own]:
+        """Give pages to the TD, or take them back; the host's tables have been wiped before."""
+        names = {GUEST: "TDH.MEM.PAGE.AUG", HOST: "TDH.MEM.PAGE.REMOVE"}
+        return [Own(names[change.owner], change.start_pa, change.end_pa, change.owner, _4K) for change in changes]
+
+    def initial(self, table: OwnerTable, start_pa: int, end_pa: int, owner: int, hunk_lg2: int) -> None:
+        table.set(start_pa, end_pa, owner, _4K)

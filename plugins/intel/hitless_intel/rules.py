@@ -1,0 +1,37 @@
+"""How VT-d lets a live entry be changed, and what its units cache.
+
+Facts: INTEL-LIVE-*, INTEL-INV-*.
+"""
+
+from hitless.hardware.facts import HardwareFacts
+from hitless.pagetable import PageFormat
+from hitless.refresh.recipes import Recipes, Scope, SplitRules, one_store
+from hitless_intel.features import IntelFeatures
+
+
+def split_rules(page_format: PageFormat) -> SplitRules:
+    """4K, and 2M and 1G as CAP.SSLPS allows."""
+    return SplitRules(page_format.leaf_lg2s, "INTEL-SS-7", whole_tag_commands=64)
+
+
+def recipes(features: IntelFeatures) -> Recipes:
+    """One store each; size and address never change together, and only a pointer that goes needs IH = 0."""
+    appears = Scope.LEAF if features.caching_mode else Scope.NONE
+    return Recipes(
+        cut=one_store(Scope.LEAF, "INTEL-LIVE-1, INTEL-INV-10"),
+        merge=one_store(Scope.TABLE, "INTEL-LIVE-2"),
+        replace=one_store(Scope.LEAF, "INTEL-LIVE-4"),
+        wipe=one_store(Scope.LEAF, "INTEL-LIVE-4"),
+        map=one_store(appears, "INTEL-INV-6"),
+        prune=one_store(Scope.TABLE, "INTEL-LIVE-7"),
+    )
+
+
+def hardware(features: IntelFeatures) -> HardwareFacts:
+    """Leaves may be cached whole or fractured; several for one address never conflict."""
+    return HardwareFacts(
+        "INTEL-INV-7, INTEL-LIVE-8",
+        caches_not_present=features.caching_mode,
+        pieces_lg2=(12, 21),
+        coherent=features.coherent,
+    )
