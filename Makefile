@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PYTEST_ARGS ?=
 BENCH_ARGS  ?=
-COMPARE := --strategy refresh --strategy unmap-remap --config examples/all-vendors.toml
+COMPARE := --strategy refresh --strategy unmap-remap
 
 .DEFAULT_GOAL := help
 .PHONY: help venv run test check static fast format format-check lint types bench clean
@@ -27,8 +27,9 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 run: $(STAMP)  ## a guest's conversion log through every vendor, refresh beside unmap-remap
-	$(BIN)/hitless run examples/guest-16g.log.gz --backing in-place $(COMPARE)
-	$(BIN)/hitless run examples/short.log --backing separate $(COMPARE)
+	$(BIN)/hitless run examples/short.log --config examples/short.toml $(COMPARE)
+	$(BIN)/hitless run examples/guest-16g.log.gz --config examples/all-vendors.toml
+	$(BIN)/hitless run examples/guest-16g.log.gz --config examples/all-vendors.toml $(COMPARE) --limit 2000
 
 test: $(STAMP)  ## every test
 	$(BIN)/pytest -n 2 $(PYTEST_ARGS)

@@ -112,9 +112,13 @@ class Toggle:
     """Ranges of one kind that are turned and come back: at most so many are away at a time."""
 
     def __init__(
-        self, log: GuestLog, ranges: list[tuple[int, int]], away: int, turn: Callable[[int, int], None],
+        self,
+        log: GuestLog,
+        ranges: list[tuple[int, int]],
+        away: int,
+        turn: Callable[[int, int], None],
         back: Callable[[int, int], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._log = log
         self._home = ranges
         self._away: list[tuple[int, int]] = []

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +12,9 @@ from hypothesis import settings
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
+
+# tests/stand.py is shared by tests of several rooms; importlib mode puts no folder on the path.
+sys.path.insert(0, str(Path(__file__).parent))
 
 # No deadline: build machines stall. Derandomized on build machines, so that a red build is red again.
 settings.register_profile("dev", deadline=None)
@@ -45,9 +49,7 @@ def _judge(config: pytest.Config, report: Report) -> Report:
     reason = _skip_reason(report)
     if reason is not None and config.getoption("--no-unexpected-skips") and not _allowed(reason):
         report.outcome = "failed"
-        report.longrepr = (
-            f"unexpected skip: {reason}\n(a skip that is meant goes into tests/{ALLOWED_SKIPS.name})"
-        )
+        report.longrepr = f"unexpected skip: {reason}\n(a skip that is meant goes into tests/{ALLOWED_SKIPS.name})"
     return report
 
 

@@ -200,6 +200,7 @@ class Layout:
         source: spec, section, table.
         fields: any order.
         width: 64 for a table entry; 128, 256 or 512 for commands, events and structures.
+        reserved, hardware: the bits of all fields with that role.
 
     Raises:
         ValueError: fields overlap, repeat a name, or leave a bit undeclared.
@@ -209,6 +210,8 @@ class Layout:
     source: str
     fields: tuple[Field, ...] = field(converter=_by_position)
     width: int = 64
+    reserved: int = field(init=False, eq=False, repr=False)
+    hardware: int = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         seen, names = 0, set()
@@ -219,6 +222,8 @@ class Layout:
                 raise ValueError(f"layout {self.name!r} has two fields {each.name!r}")
             seen |= each.mask
             names.add(each.name)
+        object.__setattr__(self, "reserved", self.mask("reserved"))
+        object.__setattr__(self, "hardware", self.mask("hardware"))
         undeclared = ((1 << self.width) - 1) ^ seen
         if undeclared:
             raise ValueError(f"layout {self.name!r} must declare every bit once; left over or beyond: {undeclared:#x}")

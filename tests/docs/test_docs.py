@@ -230,9 +230,7 @@ def test_relative_links_lead_somewhere(path):
     """A link to a file of the repository names one that exists."""
     text = path.read_text(encoding="utf-8")
     targets = re.findall(r"\]\(([^)\s#]+)(?:#[^)]*)?\)", text)
-    missing = [
-        target for target in targets if "://" not in target and not (path.parent / target).resolve().exists()
-    ]
+    missing = [target for target in targets if "://" not in target and not (path.parent / target).resolve().exists()]
     assert not missing, missing
 
 

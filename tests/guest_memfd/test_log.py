@@ -438,9 +438,7 @@ PAGES = st.integers(0, 2**52 - 1)
 PREFIX = st.text(st.characters(blacklist_characters="\r\n", blacklist_categories=["Cs"]), max_size=40).map(
     lambda text: text.replace("kvm_", "")
 )
-CONVERSIONS = st.tuples(PAGES, PAGES, st.booleans()).map(
-    lambda c: (min(c[:2]) << 12, max(c[:2]) + 1 << 12, c[2])
-)
+CONVERSIONS = st.tuples(PAGES, PAGES, st.booleans()).map(lambda c: (min(c[:2]) << 12, max(c[:2]) + 1 << 12, c[2]))
 
 
 def qemu_line(start: int, end: int, to_private: bool) -> str:
@@ -458,9 +456,7 @@ def linux_line(start: int, end: int, to_private: bool) -> str:
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
-        st.tuples(
-            PREFIX, st.one_of(st.none(), st.tuples(st.sampled_from([qemu_line, linux_line]), CONVERSIONS))
-        ),
+        st.tuples(PREFIX, st.one_of(st.none(), st.tuples(st.sampled_from([qemu_line, linux_line]), CONVERSIONS))),
         max_size=20,
     ),
     st.sampled_from(["\n", "\r\n"]),

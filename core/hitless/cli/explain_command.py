@@ -6,33 +6,37 @@ from typing import Any
 import click
 
 from hitless import __version__
-from hitless.cli.output import plain, write_json
+from hitless.cli.output import json_option, write_json
+from hitless.cli.text import plain
 from hitless.config import open_registry
 from hitless.errors import BadInput
-from hitless.explain import explain_entry_anywhere, explain_fields
-from hitless.plugin import Vendor
+from hitless.explain import explain_command, explain_entry_anywhere, explain_event, explain_fields
+from hitless.plugin import Vendor, VendorRegistry
 
 
 @click.command("explain")
 @click.argument("what", metavar="FORMAT")
 @click.argument("words", metavar="WORD...", nargs=-1, required=True)
-@click.option("--level", type=int, help="The table's level, in the vendor's own numbering.")
-@click.option("--json", "json_file", metavar="FILE|-", help="Write JSON; with - standard output holds nothing else.")
+@click.option("--level", type=int, help="The table's level, in the vendor's own numbering; only for page formats.")
+@json_option
 def command(what: str, words: Sequence[str], level: int | None, json_file: str | None) -> int:
     """Decode WORDs of a page FORMAT (such as amd/v1), or of VENDOR/command or VENDOR/event.
 
+    Without --level an entry is explained at every level where it is legal. Commands and events are
+    given with all their words, low word first.
+
     \b
     hitless explain amd/v1 0x6000000080000001 --level 2
-    hitless explain intel/command 0x100f2 0x40000052
+    hitless explain amd/command 0x3000000100000000 0x5ffff001
     """
+    numbers = [_word(word) for word in words]
     vendor_name, _, kind = what.partition("/")
     registry = open_registry(None, [vendor_name])
-    vendor = registry.resolve(vendor_name, "" if kind in ("command", "event") else what)
-    numbers = [_word(word) for word in words]
-    if kind == "command":
-        explained: list[dict[str, Any]] = [_command(vendor, numbers)]
-    elif kind == "event":
-        explained = [_event(vendor, numbers)]
+    vendor = _resolve(registry, vendor_name, what, kind)
+    if kind in ("command", "event"):
+        if level is not None:
+            raise click.UsageError(f"--level: a {kind} has no level")
+        explained = _queue_words(vendor, kind, numbers)
     else:
         explained = [each for number in numbers for each in _entry(vendor, number, level)]
     if json_file is not None:
@@ -49,8 +53,23 @@ def _word(text: str) -> int:
     except ValueError:
         word = -1
     if not 0 <= word < 1 << 64:
-        raise BadInput(f"{text!r} is not a 64-bit word", do="write it as 0x6000000080000001")
+        raise BadInput(f"{text!r} is not a 64-bit word", do="write it as 0x6000000080000001, or in decimal")
     return word
+
+
+def _resolve(registry: VendorRegistry, name: str, what: str, kind: str) -> Vendor:
+    """The vendor with the named format.
+
+    Raises:
+        BadInput: there is no such format; names all that this vendor has.
+    """
+    if kind in ("command", "event"):
+        return registry.resolve(name)
+    formats = registry.format_names(name)
+    if what not in formats:
+        known = [*formats, f"{name}/command", f"{name}/event"]
+        raise BadInput(f"there is no format {what!r}", who=name, do=f"choose one of {', '.join(known)}")
+    return registry.resolve(name, what)
 
 
 def _entry(vendor: Vendor, word: int, level: int | None) -> list[dict[str, Any]]:
@@ -65,33 +84,17 @@ def _entry(vendor: Vendor, word: int, level: int | None) -> list[dict[str, Any]]
     return [{"word": f"{word:#x}", **each} for each in found]
 
 
-def _exactly(numbers: Sequence[int], count: int, what: str) -> tuple[int, ...]:
-    if len(numbers) != count:
+def _queue_words(vendor: Vendor, kind: str, numbers: Sequence[int]) -> list[dict[str, Any]]:
+    """Commands or events, one after the other."""
+    count = vendor.commands.words if kind == "command" else vendor.events.words
+    if len(numbers) % count:
         raise BadInput(
-            f"{what} has {count} words of 64 bits, not {len(numbers)}", do="give all of them, low word first"
+            f"a {kind} of {vendor.name} has {count} words of 64 bits, {len(numbers)} are given",
+            do="give all of them, low word first",
         )
-    return tuple(numbers)
-
-
-def _command(vendor: Vendor, numbers: Sequence[int]) -> dict[str, Any]:
-    words = _exactly(numbers, vendor.commands.words, f"a {vendor.name} command")
-    effects = [f"{type(effect).__name__}: {effect}" for effect in vendor.commands.decode(words)]
-    return {
-        "word": " ".join(f"{w:#x}" for w in words),
-        "summary": vendor.commands.describe(words),
-        "effects": effects,
-    }
-
-
-def _event(vendor: Vendor, numbers: Sequence[int]) -> dict[str, Any]:
-    words = _exactly(numbers, vendor.events.words, f"a {vendor.name} event")
-    decoded = vendor.events.decode(words)
-    fields = [
-        {"name": name, "bits": "", "value": f"{value:#x}", "meaning": ""}
-        for name, value in decoded.items()
-        if isinstance(value, int) and value
-    ]
-    return {"word": " ".join(f"{w:#x}" for w in words), "summary": str(decoded["event"]), "fields": fields}
+    explain = explain_command if kind == "command" else explain_event
+    entries = [tuple(numbers[first : first + count]) for first in range(0, len(numbers), count)]
+    return [{"word": " ".join(f"{word:#x}" for word in words), **explain(vendor, words)} for words in entries]
 
 
 def _show(each: dict[str, Any]) -> None:

@@ -5,11 +5,13 @@ import os
 import shlex
 import sys
 import traceback
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn
 
 import click
 
 from hitless import __version__
+from hitless.cli.text import plain
 from hitless.errors import HitlessError
 
 _COMMANDS = {
@@ -18,6 +20,13 @@ _COMMANDS = {
     "explain": "decode entries, commands and events of a vendor",
     "vendors": "list vendors, formats, features and where each strategy comes from",
 }
+
+STATUS = "hitless.status"
+"""Key of the context's ``meta``: the status that a subcommand has come to before it prints."""
+
+
+class _ReaderGone(Exception):
+    """Nobody reads standard output any more; the argument is the exit status."""
 
 
 class _Lazy(click.Group):
@@ -38,9 +47,18 @@ class _Lazy(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            status = super().invoke(ctx)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except BrokenPipeError as error:
+            raise _ReaderGone(ctx.meta.get(STATUS, 0)) from error
+        return status
+
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="hitless")
+@click.version_option(__version__, prog_name="hitless", message="%(prog)s %(version)s")
 def cli() -> None:
     """Refresh IOMMU mappings under DMA: plans, checks and comparisons for every vendor.
 
@@ -50,40 +68,53 @@ def cli() -> None:
 
 
 def again() -> str:
-    """The command that repeats this one."""
-    return "hitless " + " ".join(shlex.quote(argument) for argument in sys.argv[1:])
+    """The command that repeats this one, quoted for a shell."""
+    return " ".join(["hitless", *map(_quoted, sys.argv[1:])])
 
 
-def main(arguments: list[str] | None = None) -> Any:
+def _quoted(argument: str) -> str:
+    if argument.isprintable():
+        return shlex.quote(argument)
+    octets = (chr(b) if 0x20 <= b < 0x7F and b not in b"'\\" else f"\\x{b:02x}" for b in os.fsencode(argument))
+    return f"$'{''.join(octets)}'"
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status."""
     if arguments is not None:
         sys.argv[1:] = arguments
+    with suppress(AttributeError, ValueError):  # ValueError: the stream is in use, or closed
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.exit(_run())
+
+
+def _run() -> int:
     try:
         status = cli.main(args=sys.argv[1:], prog_name="hitless", standalone_mode=False)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        sys.exit(130)
+        return 130
     except click.ClickException as error:
         error.show()
-        sys.exit(2)
+        return 2
     except HitlessError as error:
         error.again = error.again or again()
-        click.echo(str(error), err=True)
-        sys.exit(error.exit_status)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except KeyboardInterrupt:
-        click.echo("interrupted", err=True)
-        sys.exit(130)
+        click.echo(plain(error), err=True)
+        if os.environ.get("HITLESS_DEBUG") == "1":
+            traceback.print_exception(error)
+        return error.exit_status
+    except _ReaderGone as gone:
+        with suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(gone.args[0])
     except Exception as error:  # noqa: BLE001 - whatever it is, it is a bug in hitless
         _report_bug(error)
-        sys.exit(3)
-    sys.exit(status if isinstance(status, int) else 0)
+        return 3
+    return status if isinstance(status, int) else 0
 
 
 def _report_bug(error: Exception) -> None:
-    click.echo(f"hitless {__version__}: a bug: {type(error).__name__}: {error}", err=True)
+    click.echo(plain(f"hitless {__version__}: a bug: {type(error).__name__}: {error}"), err=True)
     if os.environ.get("HITLESS_DEBUG") == "1":
         traceback.print_exception(error)
     else:

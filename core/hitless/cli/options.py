@@ -6,10 +6,11 @@ from typing import Any, TypeVar
 import attrs
 import click
 
-from hitless.config import Config, check, default_config, load, open_registry
+from hitless.cli.output import json_option
+from hitless.config import Backing, Config, check, default_config, load_checked, open_registry
 from hitless.errors import BadInput
 from hitless.plugin import VendorRegistry
-from hitless.units import parse_size
+from hitless.units import SPACE, parse_size
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,29 +23,24 @@ class SizeType(click.ParamType[Any]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
             size = value if isinstance(value, int) else parse_size(value)
-        except BadInput as error:
-            self.fail(error.what, param, ctx)
-        if size <= 0 or size % 4096:
-            self.fail(f"{value!r} is not a positive multiple of 4K", param, ctx)
+        except (BadInput, ValueError):  # ValueError: more digits than Python reads
+            self.fail(f"{value!r} is not a size; write 4096, 0x1000, 4K, 2M or 1G", param, ctx)
+        if not 0 < size <= SPACE or size % 4096:
+            self.fail(f"{value!r} is not a multiple of 4K above 0 and up to 16E", param, ctx)
         return size
 
 
 def configured(command: F) -> F:
     """--config, --vendor, --memory, --backing, --allow-break, --json."""
     for option in (
-        click.option(
-            "--json",
-            "json_file",
-            metavar="FILE|-",
-            help="Write JSON; with - standard output holds nothing else.",
-        ),
+        json_option,
         click.option("--allow-break", is_flag=True, help="Do what cannot be done hitlessly instead of refusing it."),
         click.option(
             "--backing",
             type=click.Choice(["in-place", "separate", "scattered"]),
-            help="How guest memory is backed.",
+            help="How guest memory is backed.  [default: in-place, or as configured]",
         ),
-        click.option("--memory", type=SizeType(), help="Size of the guest, one slot from 0."),
+        click.option("--memory", type=SizeType(), help="Size of the guest, one slot from 0; not with --config."),
         click.option("--vendor", "vendors", multiple=True, metavar="NAME", help="Only this vendor; may be repeated."),
         click.option("--config", "config_file", metavar="FILE", help="A configuration (TOML)."),
     ):
@@ -52,54 +48,50 @@ def configured(command: F) -> F:
     return command
 
 
-def make_config(
+@attrs.frozen
+class Setup:
+    """What the options ask for.
+
+    Args:
+        problems: plugins that do not load though nobody named them; the others go on without them.
+    """
+
+    config: Config
+    registry: VendorRegistry
+    problems: list[str]
+
+
+def set_up(
     config_file: str | None,
     vendors: Sequence[str],
     memory: int | None,
-    backing: str | None,
+    backing: Backing | None,
     allow_break: bool,
     default_memory: Callable[[], int],
-) -> tuple[Config, VendorRegistry]:
+) -> Setup:
     """The configuration that the options ask for, checked, and its plugins.
 
+    ``default_memory`` is asked where there is neither a configuration nor ``--memory``.
+
     Raises:
-        HitlessError: every fault in it.
+        HitlessError: what is wrong, all of it.
     """
-    if config_file is None:
-        registry = open_registry(None, vendors or None)
-        if not vendors and registry.broken and not registry.vendors:
-            raise registry.broken[0].error()
-        config = default_config(
-            registry,
-            memory=memory or default_memory(),
-            backing=backing or "in-place",
-            vendors=vendors or None,
-        )
-        for each in () if vendors else registry.broken:
-            click.echo(f"skipped: {each.error()}", err=True)
-    else:
+    problems: list[str] = []
+    if config_file is not None:
         if memory is not None:
             raise click.UsageError("--memory and --config: the configuration says what the guest's memory is")
-        config = load(config_file)
-        config = _select(config, vendors, backing)
-        registry = open_registry(config)
+        config, registry = load_checked(config_file, vendors)
+        if backing is not None:
+            config = attrs.evolve(config, guest=attrs.evolve(config.guest, backing=backing))
+    else:
+        registry = open_registry(None, vendors or None)
+        if registry.broken and not registry.vendors:
+            raise registry.broken[0].error()
+        config = default_config(
+            registry, memory=memory or default_memory(), backing=backing or "in-place", vendors=vendors or None
+        )
+        problems = [str(each.error()) for each in registry.broken]
     if allow_break:
         config = attrs.evolve(config, domain=tuple(attrs.evolve(d, allow_break=True) for d in config.domain))
     check(config, registry)
-    return config, registry
-
-
-def _select(config: Config, vendors: Sequence[str], backing: str | None) -> Config:
-    if backing is not None:
-        config = attrs.evolve(config, guest=attrs.evolve(config.guest, backing=backing))  # type: ignore[arg-type]
-    if not vendors:
-        return config
-    known = {domain.vendor for domain in config.domain}
-    for name in vendors:
-        if name not in known:
-            raise BadInput(
-                f"the configuration has no domain of vendor {name!r}", do=f"it has {', '.join(sorted(known))}"
-            )
-    kept = tuple(domain for domain in config.domain if domain.vendor in vendors)
-    units = {name for domain in kept for name in domain.units}
-    return attrs.evolve(config, domain=kept, unit=tuple(unit for unit in config.unit if unit.name in units))
+    return Setup(config, registry, problems)

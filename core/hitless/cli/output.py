@@ -1,9 +1,7 @@
-"""Printing: text from files and plugins is text, never markup; JSON is written whole or not at all."""
+"""Printing: tables of plain text; JSON is written whole or not at all."""
 
 import json
 import os
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,39 +11,70 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-
-def plain(text: object) -> str:
-    """Text with control characters escaped, so that it cannot move the cursor."""
-    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in str(text))
+from hitless.cli.text import plain
+from hitless.errors import BadInput
 
 
 def console(*, err: bool = False) -> Console:
     """A console that interprets nothing."""
-    return Console(stderr=err, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    return Console(stderr=err, markup=False, highlight=False, emoji=False)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    """A table of plain text; figures to the right."""
-    made = Table(title=Text(title) if title else None, title_justify="left", show_edge=False, pad_edge=False)
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, figures: bool = False) -> Table:
+    """A table of plain text; with ``figures`` all columns but the first stand to the right."""
+    made = Table(show_edge=False, pad_edge=False)
     for index, name in enumerate(columns):
-        figures = index > 0 and all(isinstance(row[index], int | float) for row in rows)
-        made.add_column(Text(plain(name)), justify="right" if figures else "left", overflow="fold")
+        right = figures and index > 0
+        made.add_column(Text(plain(name)), justify="right" if right else "left", overflow="fold", no_wrap=index == 0)
     for row in rows:
-        made.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else plain(cell)) for cell in row))
+        made.add_row(*(Text(plain(cell)) for cell in row))
     return made
 
 
+class JsonTarget(click.ParamType[Any]):
+    """Where JSON goes: a file in a folder that is there, or ``-``. Known before the work begins."""
+
+    name = "FILE|-"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        target = str(value)
+        path = Path(target)
+        if "\0" in target or path.is_dir():
+            self.fail(f"{plain(target)!r} is no file", param, ctx)
+        if target != "-" and not path.parent.is_dir():
+            self.fail(f"there is no folder {plain(path.parent)!r}", param, ctx)
+        return target
+
+
+json_option = click.option(
+    "--json",
+    "json_file",
+    type=JsonTarget(),
+    metavar="FILE|-",
+    help="Write JSON; with - standard output holds nothing else.",
+)
+
+
 def write_json(target: str, data: Mapping[str, Any]) -> None:
-    """Write JSON to a file, whole or not at all, or to standard output (``-``)."""
+    """Write JSON to standard output (``-``), or to a file that is replaced as a whole.
+
+    Raises:
+        BadInput: the file cannot be written.
+    """
     text = json.dumps(data, indent=2) + "\n"
     if target == "-":
-        sys.stdout.write(text)
+        click.echo(text, nl=False)
         return
-    path = Path(target)
+    path = Path(target).resolve()
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(text)
-        Path(name).replace(path)
+        if path.exists() and not path.is_file():  # a pipe or a device is not to be replaced
+            path.write_text(text, encoding="utf-8")
+            return
+        try:
+            part.write_text(text, encoding="utf-8")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
-        raise click.ClickException(f"cannot write {target}: {error}") from error
+        raise BadInput(f"cannot write {target!r}", why=error.strerror or str(error)) from error

@@ -1,19 +1,23 @@
 """``hitless plan``: what a conversion would do."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
 from hitless import __version__
 from hitless.cli.main import again
-from hitless.cli.options import configured, make_config
-from hitless.cli.output import plain, write_json
+from hitless.cli.options import configured, set_up
+from hitless.cli.output import write_json
+from hitless.cli.text import plain
+from hitless.config import Backing
 from hitless.errors import BadInput
-from hitless.explain import explain_step
-from hitless.plan import SECTIONS, format_step
+from hitless.explain import explain_step, table_levels
+from hitless.plan import Section, Step, format_step
 from hitless.run import PlannedDomain, plan_conversions
 from hitless.units import Range, parse_range
+
+_MEMORY = 4 << 30
 
 
 class _Conversion(click.ParamType[Any]):
@@ -27,6 +31,8 @@ class _Conversion(click.ParamType[Any]):
             return parse_range(text), owner
         except BadInput as error:
             self.fail(f"{error.what}; {error.do}", param, ctx)
+        except ValueError:  # more digits than Python reads
+            self.fail("a number of too many digits", param, ctx)
 
 
 @click.command("plan")
@@ -44,60 +50,65 @@ def command(
     config_file: str | None,
     vendors: Sequence[str],
     memory: int | None,
-    backing: str | None,
+    backing: Backing | None,
     allow_break: bool,
     json_file: str | None,
 ) -> int:
     """Print the plan of a conversion on a fresh guest; nothing is changed.
 
     Several conversions to one owner are one plan; where the owner changes, the earlier ones are
-    carried out first. Without --memory the guest has what the ranges need, at least 4 GiB.
+    carried out first. Without --config and --memory the guest has 4 GiB.
 
     \b
     hitless plan --convert 0x40000000+4K:shared --vendor amd
     hitless plan --convert 0x40000000+2M:shared --convert 0x40001000+4K:private --backing separate
     """
-    highest = max(each.end for each, _ in conversions)
-    config, registry = make_config(
-        config_file, vendors, memory, backing, allow_break, lambda: max(-(-highest >> 30) << 30, 4 << 30)
-    )
-    planned = plan_conversions(config, registry, conversions)
+    setup = set_up(config_file, vendors, memory, backing, allow_break, lambda: _MEMORY)
+    planned = plan_conversions(setup.config, setup.registry, conversions)
+    problems = setup.problems + [f"{each.domain}: {each.refusal}" for each in planned if each.refusal is not None]
+    for problem in problems:
+        click.echo(plain(problem), err=True)
+    if problems:
+        click.echo(f"  again: {again()}", err=True)
     if json_file is not None:
         data = {"hitless": __version__, "schema": "plan/1", "plans": [_as_json(each) for each in planned]}
         write_json(json_file, data)
     if json_file != "-":
         for each in planned:
             _show(each)
-    refused = [each for each in planned if each.refusal is not None]
-    for each in refused:
-        click.echo(f"{each.domain}: {each.refusal}", err=True)
-    if refused:
-        click.echo(f"  again: {again()}", err=True)
-    return 2 if refused else 0
+    return 2 if problems else 0
+
+
+def _explained(planned: PlannedDomain) -> Iterator[tuple[Section, Step, list[str]]]:
+    """Every step with its section and what it does."""
+    if planned.plan is None:
+        return
+    levels = table_levels(planned.plan, planned.vendor.page_format)
+    for section, step in planned.plan.steps():
+        yield section, step, explain_step(step, planned.vendor, levels)
 
 
 def _show(planned: PlannedDomain) -> None:
+    """The plan's text form, with the explanation of each step in comments before it."""
     ranges = ", ".join(map(str, planned.ranges))
-    click.echo(f"# {planned.domain}: {planned.vendor.page_format.name}, {ranges} to {planned.owner}")
+    click.echo(plain(f"# {planned.domain}: {planned.vendor.page_format.name}, {ranges} to {planned.owner}"))
     if planned.plan is None:
-        click.echo("# refused" if planned.refusal else "# nothing changes")
+        click.echo("# refused" if planned.refusal else "# nothing changes: the pages have that owner already")
+        click.echo()
         return
-    click.echo(f"plan {planned.plan.notifier}")
-    for section in SECTIONS:
-        steps = planned.plan.section(section)
-        if steps:
+    click.echo(plain(f"plan {planned.plan.notifier}"))
+    heading: Section | None = None
+    for section, step, lines in _explained(planned):
+        if section != heading:
+            heading = section
             click.echo(f"[{section}]")
-        for step in steps:
-            for line in explain_step(step, planned.vendor):
-                click.echo(plain(f"# {line}"))
-            click.echo(plain(format_step(step)))
+        for line in lines:
+            click.echo(plain(f"# {line}"))
+        click.echo(plain(format_step(step)))
+    click.echo()
 
 
 def _as_json(planned: PlannedDomain) -> dict[str, Any]:
-    steps = [
-        {"section": section, "step": format_step(step), "explained": explain_step(step, planned.vendor)}
-        for section, step in (planned.plan.steps() if planned.plan else ())
-    ]
     return {
         "domain": planned.domain,
         "vendor": planned.vendor.name,
@@ -105,5 +116,8 @@ def _as_json(planned: PlannedDomain) -> dict[str, Any]:
         "owner": planned.owner,
         "ranges": [[f"{each.start:#x}", f"{each.end:#x}"] for each in planned.ranges],
         "refused": planned.refusal.reason if planned.refusal else None,
-        "steps": steps,
+        "steps": [
+            {"section": section, "step": format_step(step), "explained": lines}
+            for section, step, lines in _explained(planned)
+        ],
     }

@@ -1,41 +1,22 @@
 """``hitless run``: a conversion log through every domain."""
 
-import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
-from typing import Any
 
 import click
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from hitless.cli.main import again
-from hitless.cli.options import configured, make_config
-from hitless.cli.output import console, plain, table, write_json
-from hitless.guest_memfd.log import highest_end, open_log
-from hitless.run import Row, RunResult, run_log
+from hitless.cli.main import STATUS, again
+from hitless.cli.options import configured, set_up
+from hitless.cli.output import write_json
+from hitless.cli.progress import progress_bars
+from hitless.cli.run_table import show_result
+from hitless.cli.text import plain
+from hitless.config import Backing
+from hitless.errors import BadInput
+from hitless.guest_memfd.log import LogFile, highest_end, open_log
+from hitless.run import RunResult, run_log
 from hitless.units import align_up
 
 _GIB_LG2 = 30
-_SIDE_BY_SIDE = 4
-_FIGURES = (
-    "cuts",
-    "merges",
-    "stores",
-    "invalidations",
-    "invalidated_pages",
-    "waits",
-    "near_dma",
-    "neighbour_dma",
-    "neighbour_faults",
-    "neighbour_misrouted",
-    "converted_dma",
-    "converted_misrouted",
-    "machine_checks",
-    "stale_after_refresh",
-    "freed_table_reads",
-    "tables",
-    "tables_peak",
-)
 
 
 @click.command("run")
@@ -51,12 +32,14 @@ _FIGURES = (
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides when everything happens.")
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after so many conversions of the log.")
 @click.option("--quiet", is_flag=True, help="No progress, no tables.")
+@click.pass_context
 def command(
+    ctx: click.Context,
     log: str,
     config_file: str | None,
     vendors: Sequence[str],
     memory: int | None,
-    backing: str | None,
+    backing: Backing | None,
     allow_break: bool,
     json_file: str | None,
     strategies: Sequence[str],
@@ -66,97 +49,69 @@ def command(
 ) -> int:
     """Run a conversion LOG (plain or gzip, - for standard input) with DMA in flight.
 
+    Without --config and --memory the guest has one slot, from 0 to the log's highest converted
+    address below 1 TiB, rounded up to 1 GiB.
+
     \b
     hitless run examples/short.log
     hitless run trace.log.gz --vendor amd --strategy refresh --strategy unmap-remap
     """
     with open_log(log) as opened:
-        config, registry = make_config(
-            config_file,
-            vendors,
-            memory,
-            backing,
-            allow_break,
-            lambda: max(align_up(highest_end(opened), _GIB_LG2), 1 << _GIB_LG2),
-        )
-        with _progress(quiet) as progress:
+        setup = set_up(config_file, vendors, memory, backing, allow_break, lambda: _memory_of(opened))
+        with progress_bars(quiet=quiet) as progress:
             result = run_log(
-                config,
-                registry,
-                opened,
+                setup.config,
+                setup.registry,
+                opened if _is_stream(log) else log,
                 strategies=tuple(dict.fromkeys(strategies)) or ("refresh",),
                 seed=seed,
                 limit=limit,
                 progress=progress,
             )
-    if json_file is not None:
+    status = result.status or (2 if setup.problems else 0)
+    ctx.meta[STATUS] = status
+    if json_file not in (None, "-"):
         write_json(json_file, result.as_json())
-    if json_file != "-" and not quiet:
-        _show(result)
-    for problem in result.problems:
+    for problem in [*setup.problems, *result.problems, *_broken_rules(result)]:
         click.echo(plain(problem), err=True)
-    if result.status:
-        for row in result.rows:
-            if row.strategy in result.deciding and row.violations:
-                broken = ", ".join(f"{rule}: {count}" for rule, count in row.violations.items())
-                click.echo(f"{row.domain} ({row.strategy}): broken: {broken}", err=True)
+    if status:
         click.echo(f"  again: {again()}", err=True)
-    return result.status
+    if json_file == "-":
+        write_json("-", result.as_json())
+    elif not quiet:
+        show_result(result)
+    return status
 
 
-def _show(result: RunResult) -> None:
-    out = console()
-    log = result.log
-    out.print(
-        f"{log.lines:,} lines: {log.conversions:,} conversions of {log.pages:,} pages, {log.unchanged:,} unchanged, "
-        f"{log.outside:,} outside, {log.cut_lines} cut, {log.ignored_lines:,} ignored"
-    )
-    for first in range(0, len(result.rows), _SIDE_BY_SIDE):
-        rows = result.rows[first : first + _SIDE_BY_SIDE]
-        cells = [row.as_json() for row in rows]
-        lines: list[list[object]] = [["strategy", *(row.strategy for row in rows)]]
-        lines += [["backing", *(row.backing for row in rows)], ["policy", *(row.policy for row in rows)]]
-        lines += [[name.replace("_", " "), *(f"{cell[name]:,}" for cell in cells)] for name in _FIGURES]
-        lines.append(["leaves", *(_leaves(cell) for cell in cells)])
-        lines.append(["refused", *(str(sum(row.refused.values())) for row in rows)])
-        lines.append(["seconds", *(f"{row.seconds:.1f}" for row in rows)])
-        out.print()
-        out.print(table("", ["", *(_title(row) for row in rows)], lines))
+def _is_stream(log: str) -> bool:
+    """Whether the log was copied when it was opened, since it can be read only once."""
+    if log == "-":
+        return True
+    with open(log, "rb") as stream:  # noqa: PTH123 - the log was opened a moment ago by this name
+        return not stream.seekable()
 
 
-def _title(row: Row) -> str:
-    return row.domain
+def _memory_of(log: LogFile) -> int:
+    """Memory up to the highest address that the log converts, below 1 TiB.
+
+    Raises:
+        BadInput: the log converts nothing there, or cannot be read.
+    """
+    highest = highest_end(log)
+    if not highest:
+        raise BadInput(
+            "the log does not tell how much memory the guest has",
+            where=log.name,
+            why="it converts nothing below 1 TiB",
+            do="say it with --memory SIZE, or in a configuration",
+        )
+    return align_up(highest, _GIB_LG2)
 
 
-def _leaves(cell: dict[str, Any]) -> str:
-    return " ".join(f"{count}x{size}" for size, count in cell["leaves"].items()) or "none"
-
-
-def _progress(quiet: bool) -> Any:
-    """A context that gives the progress callback: bars on a terminal, else nothing."""
-    if quiet or not sys.stderr.isatty():
-        return nullcontext(_no_progress)
-    return _Bars()
-
-
-def _no_progress(_label: str, _done: int, _total: int | None) -> None:
-    """Nothing is shown."""
-
-
-class _Bars:
-    """One bar a world."""
-
-    def __enter__(self) -> Any:
-        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-        self._bars = Progress(*columns, console=console(err=True), transient=True)
-        self._tasks: dict[str, Any] = {}
-        self._bars.start()
-        return self._report
-
-    def _report(self, label: str, done: int, total: int | None) -> None:
-        if label not in self._tasks:
-            self._tasks[label] = self._bars.add_task("", total=total)
-        self._bars.update(self._tasks[label], completed=done, description=f"{plain(label)}: {done:,} conversions")
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
+def _broken_rules(result: RunResult) -> list[str]:
+    """The rules that broke under the strategies that decide."""
+    return [
+        f"{row.domain} ({row.strategy}): broken: " + ", ".join(f"{rule} {n:,}" for rule, n in row.violations.items())
+        for row in result.rows
+        if row.strategy in result.deciding and row.violations
+    ]

@@ -5,34 +5,34 @@ from typing import Any
 import click
 
 from hitless import __version__
-from hitless.cli.output import console, plain, table, write_json
-from hitless.errors import PluginError
-from hitless.plugin import Broken, VendorRegistry
+from hitless.cli.output import console, json_option, table, write_json
+from hitless.cli.text import plain
+from hitless.plugin import Broken, PluginSource, VendorRegistry
 from hitless.plugin.specs import Specs
+from hitless.units import lg2_text
 
 
 @click.command("vendors")
-@click.option("--json", "json_file", metavar="FILE|-", help="Write JSON; with - standard output holds nothing else.")
+@json_option
 def command(json_file: str | None) -> int:
     """List vendors, formats, features, extensions, and plugins that do not load."""
     registry = VendorRegistry.installed()
+    broken = list(registry.broken)
+    vendors = []
+    for name, source in sorted(registry.vendors.items()):
+        try:
+            vendors.append(_vendor(registry, source))
+        except Exception as error:  # noqa: BLE001 - a stranger's hook may raise anything; the others are still listed
+            why = f"{getattr(error, 'what', type(error).__name__)}: {getattr(error, 'why', error)}"
+            broken.append(Broken(name, source.distribution, source.version, source.entry, why))
     data = {
         "hitless": __version__,
         "schema": "vendors/1",
-        "vendors": [_vendor(registry, name) for name in sorted(registry.vendors)],
-        "extensions": [
-            {"name": each.name, "origin": each.origin, "hooks": _hooks(each.plugin)}
-            for each in registry.extensions.values()
-        ],
+        "vendors": vendors,
+        "extensions": [{**_source(each), "hooks": _hooks(each.plugin)} for each in registry.extensions.values()],
         "broken": [
-            {
-                "name": b.name,
-                "distribution": b.distribution,
-                "version": b.version,
-                "entry": b.entry,
-                "cause": b.cause,
-            }
-            for b in registry.broken
+            {key: getattr(each, key) for key in ("name", "distribution", "version", "entry", "cause")}
+            for each in broken
         ],
     }
     if json_file is not None:
@@ -42,44 +42,47 @@ def command(json_file: str | None) -> int:
     return 0
 
 
-def _vendor(registry: VendorRegistry, name: str) -> dict[str, Any]:
-    source = registry.vendors[name]
-    try:
-        record = registry.resolve(name)
-    except PluginError as error:
-        registry.broken.append(_broken(source, error))
-        return {
-            "name": name,
-            "origin": source.origin,
-            "title": "",
-            "formats": [],
-            "features": [],
-            "strategies": {},
-        }
-    features = [
-        {
-            "name": info.name,
-            "default": info.default,
-            "values": list(info.values),
-            "sentence": info.sentence,
-            "source": info.source,
-            "unconfirmed": info.unconfirmed,
-        }
-        for info in registry.features(name)
-    ]
+def _source(source: PluginSource) -> dict[str, Any]:
     return {
-        "name": name,
+        "name": source.name,
         "title": str(getattr(source.plugin, "title", "")),
+        "distribution": source.distribution,
+        "version": source.version,
+        "entry": source.entry,
         "origin": source.origin,
-        "formats": registry.format_names(name),
-        "policies": list(record.ownership.policies),
-        "features": features,
-        "strategies": dict(record.origins),
     }
 
 
-def _broken(source: Any, error: PluginError) -> Broken:
-    return Broken(source.name, source.distribution, source.version, source.entry, f"{error.what}: {error.why}")
+def _vendor(registry: VendorRegistry, source: PluginSource) -> dict[str, Any]:
+    """All that a vendor says of itself, with the default format and features."""
+    record = registry.resolve(source.name)
+    formats = [registry.resolve(source.name, name).page_format for name in registry.format_names(source.name)]
+    return {
+        **_source(source),
+        "formats": [
+            {
+                "name": fmt.name,
+                "source": fmt.source,
+                "levels": [str(level) for level in reversed(fmt.levels)],
+                "leaves": [lg2_text(lg2) for lg2 in fmt.leaf_lg2s],
+            }
+            for fmt in formats
+        ],
+        "policies": list(record.ownership.policies),
+        "default_policy": record.ownership.default_policy,
+        "features": [
+            {
+                "name": info.name,
+                "default": info.default,
+                "values": list(info.values),
+                "sentence": info.sentence,
+                "source": info.source,
+                "unconfirmed": info.unconfirmed,
+            }
+            for info in registry.features(source.name)
+        ],
+        "strategies": dict(record.origins),
+    }
 
 
 def _hooks(plugin: object) -> list[str]:
@@ -87,28 +90,40 @@ def _hooks(plugin: object) -> list[str]:
 
 
 def _show(data: dict[str, Any]) -> None:
-    out = console()
     for vendor in data["vendors"]:
-        click.echo(plain(f"{vendor['name']}: {vendor['title']}"))
-        click.echo(plain(f"  from      {vendor['origin']}"))
-        click.echo(plain(f"  formats   {', '.join(vendor['formats'])}"))
-        click.echo(plain(f"  policies  {', '.join(vendor.get('policies', []))}"))
-        others = {hook: origin for hook, origin in vendor["strategies"].items() if origin != vendor["origin"]}
-        for hook, origin in others.items():
-            click.echo(plain(f"  {hook} from {origin}"))
-        rows = [
-            [
-                f["name"],
-                str(f["default"]),
-                f["sentence"] + (" (unconfirmed)" if f["unconfirmed"] else ""),
-                f["source"],
-            ]
-            for f in vendor["features"]
-        ]
-        if rows:
-            out.print(table("", ["feature", "default", "what it is", "fact"], rows))
-        click.echo()
+        _show_vendor(vendor)
     for each in data["extensions"]:
         click.echo(plain(f"extension {each['name']} from {each['origin']}: {', '.join(each['hooks'])}"))
     for each in data["broken"]:
-        click.echo(plain(f"broken: {each['name']} from {each['distribution']} {each['version']}: {each['cause']}"))
+        whose = f"{each['distribution']} {each['version']}".rstrip()
+        click.echo(plain(f"broken: {each['name']} from {whose}, {each['entry']}: {each['cause']}"))
+
+
+def _show_vendor(vendor: dict[str, Any]) -> None:
+    click.echo(plain(f"{vendor['name']}: {vendor['title']}"))
+    click.echo(plain(f"  from      {vendor['origin']}"))
+    for fmt in vendor["formats"]:
+        click.echo(plain(f"  format    {fmt['name']}: leaves {', '.join(fmt['leaves'])}; {fmt['source']}"))
+    policies = [f"{each} (default)" if each == vendor["default_policy"] else each for each in vendor["policies"]]
+    click.echo(plain(f"  policies  {', '.join(policies)}"))
+    for hook, origin in vendor["strategies"].items():
+        if origin != vendor["origin"]:
+            click.echo(plain(f"  {hook} from {origin}"))
+    rows = [
+        [
+            info["name"],
+            _value(info["default"]),
+            ", ".join(map(_value, info["values"])) or "any",
+            info["sentence"] + (" (unconfirmed)" if info["unconfirmed"] else ""),
+            info["source"],
+        ]
+        for info in vendor["features"]
+    ]
+    if rows:
+        console().print(table(["feature", "default", "legal", "what it is", "source"], rows))
+    click.echo()
+
+
+def _value(value: object) -> str:
+    """As it is written in a configuration."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -3,9 +3,10 @@
 A configuration is code: it imports the plugins that it names, and only those.
 """
 
-from hitless.config.check import check, load_checked, open_registry
+from hitless.config.check import check, load_checked, open_registry, select
 from hitless.config.load import default_config, load, load_text
 from hitless.config.model import (
+    Backing,
     Config,
     DeviceConfig,
     DomainConfig,
@@ -17,6 +18,7 @@ from hitless.config.model import (
 )
 
 __all__ = [
+    "Backing",
     "Config",
     "DeviceConfig",
     "DomainConfig",
@@ -31,4 +33,5 @@ __all__ = [
     "load_checked",
     "load_text",
     "open_registry",
+    "select",
 ]

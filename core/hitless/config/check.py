@@ -1,140 +1,218 @@
-"""What only the plugins can tell of a configuration: vendors, formats, features, policies, units."""
+"""What only the plugins can tell of a configuration: vendors, formats, features, policies, widths."""
 
+import os
 from collections.abc import Iterator, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 
-from hitless.config.load import load
-from hitless.config.model import Config, DomainConfig, UnitConfig
-from hitless.errors import BadInput, ConfigurationError, PluginError
-from hitless.guest_memfd.slots import Slot, Slots
-from hitless.plugin import VendorRegistry
+import attrs
+
+from hitless.config.draft import Draft, read_file
+from hitless.config.model import Config, DomainConfig, GuestConfig
+from hitless.config.rules import rule_faults
+from hitless.config.structure import Row, at, fault, shown
+from hitless.errors import BadInput, ConfigurationError, HitlessError, PluginError
+from hitless.guest_memfd.backing import make_backing
+from hitless.plugin import Vendor, VendorRegistry
+from hitless.plugin.manager import EXTENSIONS, VENDORS
+from hitless.units import lg2_text, size_text
+
+GUEST_PA = 1 << 41
+"""Where guest memory lies in the machines that run a configuration; tables lie below."""
 
 
 def open_registry(config: Config | None, vendors: Sequence[str] | None = None) -> VendorRegistry:
-    """The plugins that a configuration (or ``vendors``) names; without either, every installed vendor.
+    """The plugins that a configuration names, and no others.
+
+    Args:
+        config: None: ``vendors``, or without them every installed vendor.
+        vendors: of a configuration: only these of its vendors.
 
     Raises:
-        PluginError: a plugin under development cannot be imported.
+        PluginError: no vendor of ``vendors`` is installed; names those that are.
+        ConfigurationError: a plugin under development cannot be loaded; names each.
     """
     if config is None:
+        installed = sorted({entry.name for entry in entry_points(group=VENDORS)})
+        for name in vendors or ():
+            if name not in installed:
+                raise PluginError(
+                    f"no vendor {name!r} is installed",
+                    do=f"choose one of {', '.join(installed) or 'none: no plugin is installed'}",
+                )
         return VendorRegistry.installed(vendors, [])
-    local = {each.name for each in config.vendor}
-    local_extensions = {each.name for each in config.extension}
-    extensions = {name for domain in config.domains for name in domain.extensions} - local_extensions
-    registry = VendorRegistry.installed({domain.vendor for domain in config.domains} - local, extensions)
-    for entries, extension in ((config.vendor, False), (config.extension, True)):
-        for each in entries:
-            path = Path(config.folder, each.path) if each.path else None
-            registry.add_object(each.name, each.plugin, path, extension=extension)
+    registry, faults = _open(Draft.of(select(config, vendors)))
+    if faults:
+        raise ConfigurationError(config.source, faults)
     return registry
 
 
-def load_checked(path: str) -> tuple[Config, VendorRegistry]:
+def check(config: Config, registry: VendorRegistry) -> None:
+    """Check all of a configuration.
+
+    Raises:
+        ConfigurationError: all faults, each as ``problem @ path``.
+    """
+    draft = Draft.of(config)
+    draft.config([*rule_faults(draft), *plugin_faults(draft, registry)])
+
+
+def load_checked(path: str | os.PathLike[str], vendors: Sequence[str] | None = None) -> tuple[Config, VendorRegistry]:
     """A configuration and its plugins, both checked.
 
-    Raises:
-        BadInput, ConfigurationError, PluginError.
-    """
-    config = load(path)
-    registry = open_registry(config)
-    check(config, registry)
-    return config, registry
-
-
-def check(config: Config, registry: VendorRegistry) -> None:
-    """Everything that structure alone does not tell.
+    With ``vendors`` only their domains are left, and no other plugin is loaded.
 
     Raises:
-        ConfigurationError: all faults.
+        BadInput: the file cannot be read, or has no domain of such a vendor.
+        ConfigurationError: all faults, each as ``problem @ path``.
     """
-    faults = [*_guest(config)]
-    for index, domain in enumerate(config.domains):
-        faults += _domain(config, registry, domain, f"$.domain[{index}]")
-    faults += _units(config)
-    if faults:
-        raise ConfigurationError(config.source, faults)
+    draft = read_file(path)
+    faults = list(rule_faults(draft))
+    if vendors:
+        kept = tuple(row for row in draft.domains if row.value.vendor in vendors)
+        draft = attrs.evolve(draft, domains=kept)
+        if not draft.faults and not faults:
+            _known_vendors([row.value for row in read_file(path).domains], vendors)
+    registry, broken = _open(draft)
+    config = draft.config([*faults, *broken, *plugin_faults(draft, registry)])
+    return select(config, vendors), registry
 
 
-def _guest(config: Config) -> Iterator[str]:
+def select(config: Config, vendors: Sequence[str] | None) -> Config:
+    """The configuration with only the domains of some vendors, and what belongs to them.
+
+    Raises:
+        BadInput: it has no domain of such a vendor.
+    """
+    if not vendors:
+        return config
+    _known_vendors(config.domain, vendors)
+    domains = tuple(domain for domain in config.domain if domain.vendor in vendors)
+    names = {domain.name for domain in domains}
+    listed = {unit for domain in domains for unit in domain.units}
+    units = tuple(
+        attrs.evolve(unit, device=tuple(each for each in unit.device if each.domain in ("", *names)))
+        for unit in config.unit
+        if unit.name in listed
+    )
+    extensions = {name for domain in domains for name in domain.extensions}
+    return attrs.evolve(
+        config,
+        domain=domains,
+        unit=units,
+        vendor=tuple(each for each in config.vendor if each.name in vendors),
+        extension=tuple(each for each in config.extension if each.name in extensions),
+    )
+
+
+def _known_vendors(domains: Sequence[DomainConfig], vendors: Sequence[str]) -> None:
+    known = sorted({domain.vendor for domain in domains})
+    for name in vendors:
+        if name not in known:
+            raise BadInput(
+                f"the configuration has no domain of vendor {name!r}", do=f"it has {', '.join(known) or 'none'}"
+            )
+
+
+# -- plugins
+
+
+def _open(draft: Draft) -> tuple[VendorRegistry, list[str]]:
+    """The plugins of a draft; those under development that do not load are faults."""
+    named_vendors = {row.value.vendor for row in draft.domains}
+    named_extensions = {name for row in draft.domains for name in row.value.extensions}
+    registry = VendorRegistry.installed(
+        named_vendors - {row.value.name for row in draft.vendors},
+        named_extensions - {row.value.name for row in draft.extensions},
+    )
+    faults = []
+    for rows, extension in ((draft.vendors, False), (draft.extensions, True)):
+        for row in rows:
+            told = row.value
+            path = str(Path(draft.folder, told.path)) if told.path else None
+            try:
+                registry.add_object(told.name, told.plugin, path, extension=extension)
+            except PluginError as error:
+                faults.append(fault(f"{error.what}: {error.why}", f"{row.path}.plugin"))
+    return registry, faults
+
+
+def plugin_faults(draft: Draft, registry: VendorRegistry) -> Iterator[str]:
+    """Every fault that the plugins of a draft see."""
+    local = {row.value.name for row in draft.vendors}
+    for row in draft.domains:
+        name = row.value.vendor
+        if name in registry.vendors:
+            yield from _domain(draft, row, registry)
+        elif name not in local and "vendor" not in draft.unread:
+            yield fault(_not_loaded(registry, name, "vendor", VENDORS), f"{row.path}.vendor")
+
+
+def _not_loaded(registry: VendorRegistry, name: str, what: str, group: str) -> str:
+    for broken in registry.broken:
+        if broken.name == name:
+            return f"{what} {shown(name)} does not load: {broken.cause}"
+    known = ", ".join(sorted({entry.name for entry in entry_points(group=group)})) or "none"
+    return f"no {what} {shown(name)} is installed, there are {known}"
+
+
+def _domain(draft: Draft, row: Row[DomainConfig], registry: VendorRegistry) -> Iterator[str]:
+    """One domain against its vendor and extensions."""
+    told = row.value
+    local = {each.value.name for each in draft.extensions}
+    missing = [(i, name) for i, name in enumerate(told.extensions) if name not in registry.extensions]
+    for index, name in missing:
+        if name not in local and "extension" not in draft.unread:
+            yield fault(_not_loaded(registry, name, "extension", EXTENSIONS), f"{row.path}.extensions[{index}]")
+    extensions = tuple(name for name in told.extensions if name in registry.extensions)
     try:
-        slots = Slots([Slot(each.gpa, each.offset, each.size) for each in config.guest.slots])
-    except BadInput as error:
-        yield f"{error.what} @ $.guest.slot"
-        return
-    for key in ("shared", "private"):
-        for index, each in enumerate(getattr(config.guest, key)):
-            end = each.start + each.size
-            if not each.size or (each.start | each.size) % 4096 or not slots.contains(each.start, end):
-                yield f"[{each.start:#x}, {end:#x}) is not a range of the guest's pages @ $.guest.{key}[{index}]"
+        faults = list(_features(row, registry, extensions))
+        yield from faults
+        formats = registry.format_names(told.vendor, extensions)
+        if told.format and told.format not in formats:
+            problem = f"{told.vendor} has no format {shown(told.format)}, it has {', '.join(formats)}"
+            yield fault(problem, f"{row.path}.format")
+        if not faults and not missing:
+            known = told.format if told.format in formats else ""
+            vendor = registry.resolve(told.vendor, known, told.features, extensions)
+            yield from _policy(row, vendor)
+            if known == told.format and draft.guest is not None:
+                yield from _widths(draft.guest, row, vendor)
+    except HitlessError as error:  # a hook failed, or two extensions replace the same strategy
+        yield fault(f"{error.what}: {error.why or error.do}", row.path)
 
 
-def _domain(config: Config, registry: VendorRegistry, domain: DomainConfig, path: str) -> Iterator[str]:
-    try:
-        registry.vendor(domain.vendor)
-    except PluginError as error:
-        yield f"{error.what}: {error.why or error.do} @ {path}.vendor"
-        return
-    unknown = [name for name in domain.extensions if name not in registry.extensions]
-    for name in unknown:
-        yield f"no extension {name!r} is installed @ {path}.extensions"
-    if unknown:
-        return
-    faults = [
-        fault.replace("@ .", f"@ {path}.features.")
-        for fault in registry.feature_faults(domain.vendor, domain.features, domain.extensions)
-    ]
-    yield from faults
-    formats = registry.format_names(domain.vendor, domain.extensions)
-    if domain.format and domain.format not in formats:
-        yield f"{domain.vendor} has no format {domain.format!r}, it has {', '.join(formats)} @ {path}.format"
-        return
-    if faults:
-        return
-    try:
-        vendor = registry.resolve(domain.vendor, domain.format, domain.features, domain.extensions)
-    except PluginError as error:
-        yield f"{error.what}: {error.why or error.do} @ {path}"
-        return
+def _features(row: Row[DomainConfig], registry: VendorRegistry, extensions: Sequence[str]) -> Iterator[str]:
+    path = f"{row.path}.features"
+    for key, value in row.value.features.items():
+        for each in registry.feature_faults(row.value.vendor, {key: value}, extensions):
+            yield fault(each.removesuffix(f" @ .{key}"), at(path, key))
+
+
+def _policy(row: Row[DomainConfig], vendor: Vendor) -> Iterator[str]:
     policies = vendor.ownership.policies
-    if domain.policy and domain.policy not in policies:
-        yield f"{domain.vendor} has no policy {domain.policy!r}, it has {', '.join(policies)} @ {path}.policy"
-    granule = 1 << vendor.page_format.levels[0].lo
-    if granule > config.guest.page_size:
-        yield f"the granule {granule:#x} is larger than guest.page_size @ {path}.format"
-    for each in config.guest.slots:
-        end = each.gpa + each.size
-        if end - 1 >> vendor.page_format.iova_bits:
-            yield f"guest memory up to {end:#x} is wider than the format's {vendor.page_format.iova_bits} bits @ {path}"
+    if row.value.policy and row.value.policy not in policies:
+        known = ", ".join(policies)
+        yield fault(f"{vendor.name} has no policy {shown(row.value.policy)}, it has {known}", f"{row.path}.policy")
 
 
-def _units(config: Config) -> Iterator[str]:
-    units = {unit.name: unit for unit in config.units}
-    used: dict[str, list[str]] = {}
-    for index, domain in enumerate(config.domains):
-        for name in domain.units:
-            path = f"$.domain[{index}].units"
-            if name not in units:
-                yield f"no unit {name!r}, there are {', '.join(units) or 'none'} @ {path}"
-            elif units[name].vendor != domain.vendor:
-                yield f"unit {name!r} is {units[name].vendor}'s, not {domain.vendor}'s @ {path}"
-            else:
-                used.setdefault(name, []).append(domain.name)
-    for index, unit in enumerate(config.units):
-        yield from _devices(unit, used.get(unit.name, []), f"$.unit[{index}]")
-
-
-def _devices(unit: UnitConfig, domains: Sequence[str], path: str) -> Iterator[str]:
-    if not domains:
-        yield f"no domain uses unit {unit.name!r} @ {path}.name"
-    if not unit.devices:
-        yield f"unit {unit.name!r} has no [[unit.device]] @ {path}"
-    ids = [device.id for device in unit.devices]
-    for number, device in enumerate(unit.devices):
-        if not 0 <= device.id < 1 << 16:
-            yield f"a device id has 16 bits, {device.id:#x} has not @ {path}.device[{number}].id"
-        if device.id in ids[:number]:
-            yield f"device {device.id:#x} stands twice @ {path}.device[{number}].id"
-        if device.domain and device.domain not in domains:
-            yield f"domain {device.domain!r} does not use this unit @ {path}.device[{number}].domain"
-        if not device.domain and len(domains) > 1:
-            yield f"say which of {', '.join(domains)} the device is in @ {path}.device[{number}].domain"
+def _widths(guest: Row[GuestConfig], row: Row[DomainConfig], vendor: Vendor) -> Iterator[str]:
+    """The format's smallest page, and its addresses, against the guest's memory."""
+    fmt, where = vendor.page_format, f"{row.path}.format"
+    granule_lg2 = fmt.levels[0].lo
+    if 1 << granule_lg2 > guest.value.page_size:
+        yield fault(
+            f"the smallest page of {fmt.name} is {lg2_text(granule_lg2)}, the guest converts pages of "
+            f"{size_text(guest.value.page_size)}: a cut cannot reach them",
+            where,
+        )
+    slots = guest.value.slots
+    end = max((slot.gpa + slot.size for slot in slots), default=0)
+    if end > 1 << fmt.iova_bits:
+        yield fault(f"guest memory ends at {end:#x}, {fmt.name} translates {fmt.iova_bits} bits", where)
+    size = max((slot.offset + slot.size for slot in slots), default=0)
+    if guest.value.hunk > 0 and guest.value.hunk & guest.value.hunk - 1 == 0:
+        pools = make_backing(guest.value.backing, GUEST_PA, size, guest.value.hunk.bit_length() - 1).pools()
+        top = max(end for _, end, _ in pools)
+        if top > 1 << fmt.oa_bits:
+            yield fault(f"physical memory ends at {top:#x}, {fmt.name} has {fmt.oa_bits} bits of address", where)

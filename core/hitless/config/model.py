@@ -7,6 +7,7 @@ from attrs import field, frozen
 
 Size: TypeAlias = Annotated[int, "size"]
 """Bytes: an integer, or a text such as ``"4K"`` or ``"0x40000000"``."""
+Backing: TypeAlias = Literal["in-place", "separate", "scattered"]
 
 
 @frozen
@@ -34,7 +35,7 @@ class GuestConfig:
     slot: tuple[SlotConfig, ...] = ()
     hunk: Size = 1 << 30
     page_size: Size = 4096
-    backing: Literal["in-place", "separate", "scattered"] = "in-place"
+    backing: Backing = "in-place"
     owner: Literal["private", "shared"] = "private"
     shared: tuple[RangeConfig, ...] = ()
     private: tuple[RangeConfig, ...] = ()
@@ -43,7 +44,7 @@ class GuestConfig:
     @property
     def slots(self) -> tuple[SlotConfig, ...]:
         """All slots, ``memory`` included."""
-        return (SlotConfig(0, self.memory, 0),) if self.memory else self.slot
+        return self.slot if self.memory is None else (SlotConfig(0, self.memory, 0),)
 
 
 @frozen
@@ -82,7 +83,12 @@ class UnitConfig:
 
     @property
     def devices(self) -> tuple[DeviceConfig, ...]:
+        """All devices behind it."""
         return self.device
+
+    def devices_of(self, domain: str) -> tuple[DeviceConfig, ...]:
+        """The devices that are attached to a domain."""
+        return tuple(each for each in self.device if each.domain in ("", domain))
 
 
 @frozen
@@ -108,8 +114,20 @@ class Config:
 
     @property
     def domains(self) -> tuple[DomainConfig, ...]:
+        """All ``[[domain]]`` tables."""
         return self.domain
 
     @property
     def units(self) -> tuple[UnitConfig, ...]:
+        """All ``[[unit]]`` tables."""
         return self.unit
+
+    @property
+    def vendors(self) -> tuple[PluginConfig, ...]:
+        """Vendors under development."""
+        return self.vendor
+
+    @property
+    def extensions(self) -> tuple[PluginConfig, ...]:
+        """Extensions under development."""
+        return self.extension

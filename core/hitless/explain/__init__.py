@@ -1,5 +1,17 @@
-"""Words for people: entries, commands, events and steps, explained from the declared layouts."""
+"""Words for people: entries, commands, events and steps, explained from what vendors declare."""
 
-from hitless.explain.words import explain_entry, explain_entry_anywhere, explain_fields, explain_step
+from hitless.explain.queues import explain_command, explain_effect, explain_event
+from hitless.explain.steps import explain_step, table_levels
+from hitless.explain.words import explain_entry, explain_entry_anywhere, explain_field, explain_fields
 
-__all__ = ["explain_entry", "explain_entry_anywhere", "explain_fields", "explain_step"]
+__all__ = [
+    "explain_command",
+    "explain_effect",
+    "explain_entry",
+    "explain_entry_anywhere",
+    "explain_event",
+    "explain_field",
+    "explain_fields",
+    "explain_step",
+    "table_levels",
+]

@@ -1,12 +1,13 @@
-"""Explains words from the layouts that the formats declare."""
+"""Explains entries of page tables from the layouts that their formats declare."""
 
 from typing import Any
 
+from hitless.bits import Field
 from hitless.pagetable import PageFormat
 from hitless.pagetable.format import READ, WRITE
-from hitless.plan import Barrier, Clean, Fill, Invalidate, Own, Release, Step, Store, Wait
-from hitless.plugin import Vendor
 from hitless.units import lg2_text
+
+_ADDRESS_BITS = 12
 
 
 def explain_entry(fmt: PageFormat, word: int, level: int) -> str:
@@ -16,9 +17,8 @@ def explain_entry(fmt: PageFormat, word: int, level: int) -> str:
     legal = "" if not fmt.faults(word, level) else ", ILLEGAL"
     if not fmt.is_leaf(word, level):
         return f"table {int(fmt.table_pa(word)):#x}{legal}"
-    rights = fmt.rights(word, level)
-    letters = ("R" if rights & READ else "-") + ("W" if rights & WRITE else "-")
-    return f"leaf {lg2_text(fmt.levels[level].lo)} -> {int(fmt.leaf_oa(word, level)):#x} {letters}{legal}"
+    size, address = lg2_text(fmt.levels[level].lo), int(fmt.leaf_oa(word, level))
+    return f"leaf {size} -> {address:#x} {_rights(fmt, word, level)}{legal}"
 
 
 def explain_fields(fmt: PageFormat, word: int, level: int) -> dict[str, Any]:
@@ -26,16 +26,11 @@ def explain_fields(fmt: PageFormat, word: int, level: int) -> dict[str, Any]:
     kind = "empty" if not fmt.present(word) else "leaf" if fmt.is_leaf(word, level) else "table"
     layout = fmt.layout(kind, level) if kind != "empty" else None
     fields = [
-        {
-            "name": each.name,
-            "bits": each.bits,
-            "value": f"{word >> each.lo & each.ones:#x}",
-            "meaning": each.meaning,
-        }
+        explain_field(each, word >> each.lo & each.ones)
         for each in (layout.fields if layout else ())
-        if word >> each.lo & each.ones or each.role == "value"
+        if word & each.mask or each.role in ("value", "hardware")
     ]
-    return {
+    explained: dict[str, Any] = {
         "level": str(fmt.levels[level]),
         "spec_level": fmt.levels[level].spec_level,
         "kind": kind,
@@ -44,6 +39,24 @@ def explain_fields(fmt: PageFormat, word: int, level: int) -> dict[str, Any]:
         "fields": list(reversed(fields)),
         "faults": list(fmt.faults(word, level)),
     }
+    if kind == "leaf":
+        explained["size"] = lg2_text(fmt.levels[level].lo)
+        explained["address"] = f"{int(fmt.leaf_oa(word, level)):#x}"
+        explained["rights"] = _rights(fmt, word, level)
+    elif kind == "table":
+        explained["address"] = f"{int(fmt.table_pa(word)):#x}"
+    return explained
+
+
+def explain_field(field: Field, value: int) -> dict[str, str]:
+    """One field: name, bits, value from bit 0, what an engineer wants to read beside it."""
+    meaning = [field.values[value]] if value in field.values else []
+    if field.lo >= _ADDRESS_BITS and field.hi - field.lo >= _ADDRESS_BITS:
+        meaning.append(f"{value << field.lo:#x}")
+    if field.role == "hardware":
+        meaning.append("hardware may set it")
+    meaning += [field.meaning] if field.meaning else []
+    return {"name": field.name, "bits": field.bits, "value": f"{value:#x}", "meaning": "; ".join(meaning)}
 
 
 def explain_entry_anywhere(fmt: PageFormat, word: int) -> list[dict[str, Any]]:
@@ -53,27 +66,6 @@ def explain_entry_anywhere(fmt: PageFormat, word: int) -> list[dict[str, Any]]:
     return legal or found
 
 
-def explain_step(step: Step, vendor: Vendor) -> list[str]:
-    """What a step does, in words: one line, or a few."""
-    fmt = vendor.page_format
-    match step:
-        case Store():
-            before = explain_entry(fmt, step.expected, step.level)
-            after = explain_entry(fmt, step.new, step.level)
-            return [f"{step.what} at {fmt.levels[step.level]}: {before}  =>  {after}"]
-        case Invalidate(unit, _, words):
-            return [f"to {unit}: {vendor.commands.describe(words)}"]
-        case Wait(unit):
-            name = vendor.commands.describe(vendor.commands.wait(0x1000, 1)).split(" ")[0]
-            return [f"{unit} answers ({name}): what was targeted before is gone, requests that used it have ended"]
-        case Fill(pa, size_lg2, runs, overrides):
-            entries = sum(run.entries for run in runs)
-            return [f"new table at {pa:#x} ({lg2_text(size_lg2)}): {entries} leaves, {len(overrides)} pointers"]
-        case Own():
-            return [f"owner {'host' if step.owner == 0 else f'guest {step.owner}'}, by {step.op}"]
-        case Release(tables):
-            return [f"{len(tables)} tables are free"]
-        case Barrier():
-            return ["what was stored is visible before what follows"]
-        case Clean(pa, size):
-            return [f"{size} bytes at {pa:#x} leave the CPU's cache: the walker does not snoop"]
+def _rights(fmt: PageFormat, word: int, level: int) -> str:
+    rights = fmt.rights(word, level)
+    return ("R" if rights & READ else "-") + ("W" if rights & WRITE else "-")

@@ -67,26 +67,24 @@ class GuestMemfd:
 
     def owner(self, gpa: int) -> int | None:
         """Who owns a page; None outside every slot."""
-        for _, _, offset in self.slots.inside(gpa, gpa + 1):
-            return self._owners.get(offset >> PAGE_LG2)
-        return None
+        offset = self.slots.offset(gpa)
+        return None if offset is None else self._owners.get(offset >> PAGE_LG2)
 
     def pa(self, gpa: int) -> int | None:
         """Where a guest physical address lies now; None outside every slot."""
-        for _, _, offset in self.slots.inside(gpa, gpa + 1):
-            return self.backing.pa(offset, self._owners.get(offset >> PAGE_LG2))
-        return None
+        offset = self.slots.offset(gpa)
+        return None if offset is None else self.backing.pa(offset, self._owners.get(offset >> PAGE_LG2))
 
     def nearest(self, gpa: int, owner: int, start: int, end: int) -> tuple[int, int] | None:
         """A run of pages with an owner, near a GPA, inside ``[start, end)`` of the GPA's slot."""
-        for slot in self.slots.inside(gpa, gpa + 1):
-            offset = slot[2]
-            (low, high, low_offset), *_ = (s for s in self.slots.inside(start, end) if s[0] <= gpa < s[1])
-            shift = gpa - offset
-            found = self._owners.nearest(
-                offset >> PAGE_LG2, owner, low_offset >> PAGE_LG2, low_offset + high - low >> PAGE_LG2
-            )
-            return (found[0] * PAGE + shift, found[1] * PAGE + shift) if found else None
+        offset = self.slots.offset(gpa)
+        for low, high, first in self.slots.inside(start, end) if offset is not None else ():
+            if low <= gpa < high:
+                shift = low - first
+                found = self._owners.nearest(
+                    gpa - shift >> PAGE_LG2, owner, first >> PAGE_LG2, high - shift >> PAGE_LG2
+                )
+                return (found[0] * PAGE + shift, found[1] * PAGE + shift) if found else None
         return None
 
     def runs(self, start: int, end: int, conversion: Conversion | None = None) -> Iterator[GuestRun]:

@@ -31,6 +31,7 @@ class Slots:
 
     def __init__(self, slots: Sequence[Slot]) -> None:
         self.slots = tuple(sorted(slots, key=lambda slot: slot.gpa))
+        self._bounds = [(slot.gpa, slot.end, slot.offset) for slot in self.slots]
         for slot in self.slots:
             if slot.size <= 0 or (slot.gpa | slot.offset | slot.size) % PAGE or slot.end > SPACE:
                 raise BadInput(
@@ -52,10 +53,17 @@ class Slots:
 
     def inside(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
         """The parts of a GPA range that are memory: (start, end, offset of start)."""
-        for slot in self.slots:
-            a, b = max(start, slot.gpa), min(end, slot.end)
-            if a < b:
-                yield a, b, slot.offset + a - slot.gpa
+        for low, high, offset in self._bounds:
+            if start < high and low < end:
+                a = max(start, low)
+                yield a, min(end, high), offset + a - low
+
+    def offset(self, gpa: int) -> int | None:
+        """The offset of a guest physical address; None outside every slot."""
+        for start, end, offset in self._bounds:
+            if start <= gpa < end:
+                return offset + gpa - start
+        return None
 
     def contains(self, start: int, end: int) -> bool:
         """Whether all of a GPA range is memory, in one slot or in adjacent ones."""

@@ -5,14 +5,14 @@ but when it is full, may hold several entries for one address, and uses any of t
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple, TypeVar
 
 from attrs import define, field
 
 from hitless.hardware.facts import Drops, Match
 
-_CAPACITY = 4096
+_CAPACITY = 512
 
 E = TypeVar("E", "CachedLeaf", "CachedTable")
 
@@ -101,43 +101,44 @@ class Cache:
     def drop(self, drops: Drops) -> None:
         """Forget what a command targets."""
         if drops.leaves:
-            _drop(self.leaves, drops, drops.leaf_match is Match.LEAF_OVERLAPS)
+            self.size -= _drop(self.leaves, drops, drops.leaf_match is Match.LEAF_OVERLAPS)
         if drops.tables:
-            _drop(self.tables, drops, whole=False)
-        self.size = sum(
-            len(here) for of in (self.leaves, self.tables) for keys in of.values() for here in keys.values()
-        )
+            self.size -= _drop(self.tables, drops, whole=False)
 
     def evict(self, rng: random.Random) -> None:
         """Make room when full: forget about half, at random."""
         if self.size > _CAPACITY:
-            for of in (self.leaves, self.tables):
-                for keys in of.values():
-                    for key in [key for key in keys if rng.random() < 0.5]:
-                        del keys[key]
-            self.drop(Drops("", leaves=False))
+            for keys in self.leaves.values():
+                for key in [key for key in keys if rng.random() < 0.5]:
+                    self.size -= len(keys.pop(key))
+            for spans in self.tables.values():
+                for key in [key for key in spans if rng.random() < 0.5]:
+                    self.size -= len(spans.pop(key))
 
     def forget_pa(self, start_pa: int, end_pa: int) -> None:
         """Forget every leaf that leads into a physical range (invalidation by PA)."""
-        self._filter(lambda leaf: leaf.pa >= end_pa or start_pa >= leaf.pa + (1 << leaf.size_lg2))
-
-    def _filter(self, stays: Callable[[CachedLeaf], bool]) -> None:
-        for pages in self.leaves.values():
-            for key in list(pages):
-                pages[key] = [leaf for leaf in pages[key] if stays(leaf)]
+        for size_lg2, pages in self.leaves.items():
+            low = start_pa - (1 << size_lg2)
+            for key in [key for key, here in pages.items() if any(low < leaf.pa < end_pa for leaf in here)]:
+                here = pages[key]
+                pages[key] = [leaf for leaf in here if not low < leaf.pa < end_pa]
+                self.size -= len(here) - len(pages[key])
                 if not pages[key]:
                     del pages[key]
 
 
-def _drop(entries: dict[int, dict[int, list[E]]], drops: Drops, whole: bool) -> None:
-    """Forget targeted entries; looks only at keys in range, unless pieces count by their whole leaf."""
+def _drop(entries: dict[int, dict[int, list[E]]], drops: Drops, whole: bool) -> int:
+    """Forget targeted entries, and say how many; only keys in range are looked at, unless whole leaves count."""
+    gone = 0
     for size_lg2, keys in entries.items():
         first, last = drops.first >> size_lg2, drops.last >> size_lg2
         few = last - first < len(keys)
         candidates = list(keys) if whole or not few else [key for key in range(first, last + 1) if key in keys]
         for key in candidates:
             stays = [entry for entry in keys[key] if not entry.targeted(drops)]
+            gone += len(keys[key]) - len(stays)
             if stays:
                 keys[key] = stays
             else:
                 del keys[key]
+    return gone

@@ -16,6 +16,7 @@ from hitless.hardware.unit import Attachment, Request, Translated, Unit
 
 _LATER = 0.3
 _NEAR = 0.7
+_FAMILIAR = 256
 
 
 @define
@@ -70,7 +71,7 @@ class DmaEngine:
     counters: DmaCounters = field(factory=DmaCounters)
     _running: Conversion | None = None
     _near: list[tuple[int, int]] = field(factory=list)
-    _finished: int = 0
+    _shared: list[int] = field(factory=list)
 
     # -- what runs
 
@@ -82,9 +83,12 @@ class DmaEngine:
     def end(self, conversion: Conversion) -> None:
         """Its refresh has returned: from now on only the present owners' view is right."""
         self._running = None
+        if conversion.owner == HOST:
+            self._shared += [start for start, _ in conversion.done]
+            del self._shared[:-_FAMILIAR]
         for lane in self.lanes:
             for start, end in conversion.done or conversion.ranges:
-                for iova in {start, end - 4096, start + self.rng.randrange(end - start >> 12) * 4096}:
+                for iova in {start, end - 4096, start + self._below(end - start >> 12) * 4096}:
                     self._converted(lane, iova)
             for request in list(lane.unit.in_flight):
                 if self.rng.random() < 0.5:
@@ -101,27 +105,32 @@ class DmaEngine:
 
     def _burst(self, count: int) -> None:
         for _ in range(count):
-            lane = self.lanes[self.rng.randrange(len(self.lanes))]
+            lane = self.lanes[self._below(len(self.lanes))]
             lane.unit.tick()
             if self._running is not None and self.rng.random() < 0.2:
                 ranges = self._running.ranges
-                start, end = ranges[self.rng.randrange(len(ranges))]
-                self._converted(lane, start + self.rng.randrange(end - start >> 12) * 4096)
+                start, end = ranges[self._below(len(ranges))]
+                self._converted(lane, start + self._below(end - start >> 12) * 4096)
             else:
                 self._neighbour(lane)
             if lane.unit.in_flight and self.rng.random() < _LATER:
-                request = lane.unit.in_flight.pop(self.rng.randrange(len(lane.unit.in_flight)))
+                request = lane.unit.in_flight.pop(self._below(len(lane.unit.in_flight)))
                 request.finish(request)
+
+    def _below(self, count: int) -> int:
+        return int(self.rng.random() * count)
 
     # -- requests
 
     def _neighbour(self, lane: Lane) -> None:
         near = bool(self._near) and self.rng.random() < _NEAR
-        iova = self._pick(self._near[self.rng.randrange(len(self._near))], lane) if near else None
+        iova = self._pick(self._near[self._below(len(self._near))], lane) if near else None
         if iova is None:
             near = False
+            iova = self._familiar(lane)
+        if iova is None:
             slots = self.guest.slots.slots
-            slot = slots[self.rng.randrange(len(slots))]
+            slot = slots[self._below(len(slots))]
             iova = self._pick((slot.gpa, slot.end), lane)
         if iova is None:
             return
@@ -197,18 +206,25 @@ class DmaEngine:
         owner = self.guest.owner(iova)
         return owner == HOST or (owner == GUEST and attachment.trusted and self.maps_private)
 
+    def _familiar(self, lane: Lane) -> int | None:
+        """A page that was shared not long ago, if it still is: devices come back to the same buffers."""
+        if not self._shared or self.rng.random() < 0.1:
+            return None
+        gpa = self._shared[self._below(len(self._shared))]
+        return gpa if self._reachable(lane.attachment, gpa) and not self._is_converting(gpa) else None
+
     def _pick(self, span: tuple[int, int], lane: Lane) -> int | None:
         """A random page of a span that this device may reach, outside the ranges in conversion."""
         start, end = span
         for _ in range(3):
-            gpa = start + self.rng.randrange(end - start >> 12) * 4096
+            gpa = start + self._below(end - start >> 12) * 4096
             if self.guest.owner(gpa) is None:
                 continue
             if not self._reachable(lane.attachment, gpa):
                 run = self.guest.nearest(gpa, HOST, start, end)
                 if run is None:
                     return None
-                gpa = run[0] + self.rng.randrange(run[1] - run[0] >> 12) * 4096
+                gpa = run[0] + self._below(run[1] - run[0] >> 12) * 4096
             if not self._is_converting(gpa):
                 return gpa
         return None

@@ -92,7 +92,7 @@ Effect: TypeAlias = Drops | Completes | Illegal | NoEffect
 class FaultRecord(NamedTuple):
     """What a unit reports of a request that it refused.
 
-    ``kind`` is one of the walk's (``not-present``, ``reserved``, ``range``, ``permission``), or
+    ``kind`` is one of the walk's (``not-present``, ``reserved``, ``range``, ``permission``, ``access``), or
     ``owner`` (the owner check refused), ``conflict`` (overlapping cached entries), ``blocked``.
     """
 
@@ -133,7 +133,9 @@ class HardwareFacts:
 
     Args:
         source: fact ids.
-        conflict: two cached leaves of different size for one address may end in a fault (rule K1).
+        size_conflict: two cached leaves of different size for one address may end in a fault (rule K1).
+        address_conflict: the same for two that lead to different addresses: a new output address
+            needs break-before-make.
         caches_not_present: not-present results may be cached (Intel CM, AMD NpCache).
         pieces_lg2: sizes (log2) that a larger leaf may be cached as, besides the whole leaf.
         coherent: table walks snoop the CPU's caches.
@@ -142,7 +144,8 @@ class HardwareFacts:
     """
 
     source: str
-    conflict: bool = False
+    size_conflict: bool = False
+    address_conflict: bool = False
     caches_not_present: bool = False
     pieces_lg2: tuple[int, ...] = ()
     coherent: bool = True

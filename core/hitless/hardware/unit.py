@@ -103,6 +103,7 @@ class Unit:
     event_tail: int = 0
     events_lost: int = 0
     freed_table_reads: int = 0
+    conflicts: int = 0
     _sequence: int = 0
     _lock: threading.RLock = field(factory=threading.RLock)
 
@@ -194,7 +195,7 @@ class Unit:
         if drops.drains_reads is None and drops.drains_writes is None:
             return
         for request in self.in_flight:
-            if request.translated.entry.targeted(drops):
+            if drops.tag in (None, request.attachment.tag) and request.translated.entry.targeted(drops):
                 asked = drops.drains_writes if request.write else drops.drains_reads
                 request.drain = request.drain or asked
 
@@ -243,7 +244,8 @@ class Unit:
         cache = attachment.atc if attachment.ats else self.caches.setdefault(attachment.tag, Cache())
         cached = cache.leaves_at(iova)
         if cached:
-            if self.facts.conflict and self._conflicts(cached):
+            if self._conflicts(cached):
+                self.conflicts += 1
                 return self._report(attachment, iova, write, "conflict", cached[0].level)
             if self.rng.random() < 0.75:
                 entry = self.rng.choice(cached) if len(cached) > 1 else cached[0]
@@ -258,10 +260,13 @@ class Unit:
                 return self._use(attachment, entry, iova, write)
         return self._walk(attachment, cache, iova, write)
 
-    @staticmethod
-    def _conflicts(cached: list[CachedLeaf]) -> bool:
-        shapes = {(leaf.leaf_start, leaf.leaf_lg2) for leaf in cached if leaf.stable}
-        return len(shapes) > 1
+    def _conflicts(self, cached: list[CachedLeaf]) -> bool:
+        """Whether cached leaves for one address may not stand beside each other (rule K1)."""
+        if len(cached) < 2:
+            return False
+        if self.facts.size_conflict and len({(e.leaf_start, e.leaf_lg2) for e in cached if e.stable}) > 1:
+            return True
+        return self.facts.address_conflict and len({e.pa - e.start for e in cached}) > 1
 
     def _walk(self, attachment: Attachment, cache: Cache, iova: int, write: bool) -> Translated | str:
         """Walk from the root, or from any cached pointer; cache what is found."""

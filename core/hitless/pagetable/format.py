@@ -68,7 +68,7 @@ class Leaf(NamedTuple):
 
 
 class WalkFault(NamedTuple):
-    """Why a walk ended without a leaf: ``not-present``, ``reserved``, ``range``, ``permission``."""
+    """Why a walk ended without a leaf: ``not-present``, ``reserved``, ``range``, ``permission``, ``access`` (AF)."""
 
     stage: str
     level: int
@@ -139,7 +139,7 @@ class PageFormat(ABC):
     def hardware_set(self, level: int) -> int:
         """Bits that hardware may set in a leaf: A and D."""
         layout = self.layout("leaf", level)
-        return layout.mask("hardware") if layout else 0
+        return layout.hardware if layout else 0
 
     def cacheable(self, word: int, level: int) -> bool:
         """Whether a cached copy of this leaf can take part in a TLB conflict (Arm: nT clear)."""
@@ -195,7 +195,7 @@ class PageFormat(ABC):
         """Whether hardware would refuse the entry; the fast form of :meth:`faults`."""
         kind = "leaf" if self.is_leaf(word, level) else "table"
         layout = self.layout(kind, level)
-        return layout is None or bool(word & layout.mask("reserved"))
+        return layout is None or word & layout.reserved != 0
 
     def faults(self, word: int, level: int) -> Sequence[str]:
         """Everything that makes a present entry illegal in a table of this level (rule W1)."""

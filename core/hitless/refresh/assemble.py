@@ -111,13 +111,21 @@ class Assembler:
         return steps
 
     def _store(self, change: Change, expected: int, word: int, number: int | None) -> list[Step]:
-        present = self.fmt.present(expected) and self.fmt.is_leaf(expected, change.level)
-        hardware = self.fmt.hardware_set(change.level) if present else 0
+        hardware = self._hardware(expected, change.level)
         what = change.kind if number is None else f"{change.kind}-{number + 1}"
         store = Store(change.pa, expected, word, hardware, what, change.level, change.iova)
         if word == change.new:
             store.fold = change.fold
         return [store] if self.coherent else [store, Clean(change.pa, 8)]
+
+    def _hardware(self, word: int, level: int) -> int:
+        """Bits that a walker may set in an entry while it stands: A and D of a leaf, A of a pointer."""
+        if not self.fmt.present(word):
+            return 0
+        if self.fmt.is_leaf(word, level):
+            return self.fmt.hardware_set(level)
+        layout = self.fmt.layout("table", level)
+        return layout.hardware if layout else 0
 
     def _close(self, targets: Sequence[Target]) -> list[Step]:
         """Invalidate on every unit, and wait for every unit."""

@@ -56,6 +56,7 @@ class Row:
     leaves: dict[int, int] = field(factory=dict)
     refused: Counter[str] = field(factory=Counter)
     freed_table_reads: int = 0
+    conflicts: int = 0
     fenced: list[str] = field(factory=list)
     seconds: float = 0.0
 
@@ -67,6 +68,7 @@ class Row:
             "N2 neighbour_misrouted": self.dma.neighbour_misrouted,
             "C1 converted_misrouted": self.dma.converted_misrouted,
             "C1 machine_checks": self.dma.machine_checks,
+            "K1 conflicts": self.conflicts,
             "F1 stale_after_refresh": self.dma.stale,
             "R1 freed_table_reads": self.freed_table_reads,
         }
@@ -93,6 +95,7 @@ class Row:
             "machine_checks": self.dma.machine_checks,
             "stale_after_refresh": self.dma.stale,
             "freed_table_reads": self.freed_table_reads,
+            "conflicts": self.conflicts,
             "cuts": self.cuts,
             "merges": self.merges,
             "stores": self.done.stores,

@@ -1,14 +1,17 @@
 """Runs a conversion log through every domain of a configuration."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import nullcontext
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeAlias
 
-from attrs import define, field
+from attrs import define, field, frozen
 
-from hitless.config import Config, DomainConfig
+from hitless.config import Config, DomainConfig, open_registry
 from hitless.errors import HitlessError, OutOfTableMemory, OwnerChangeRefused, Refused
 from hitless.guest_memfd.guest import GUEST, HOST
 from hitless.guest_memfd.log import LogConversion, LogFile, open_log, read_log
@@ -19,6 +22,7 @@ from hitless.run.world import World, open_world
 Progress: TypeAlias = Callable[[str, int, int | None], None]
 
 _PROBLEMS_SHOWN = 20
+_WORTH_PROCESSES = 64 << 10
 
 
 def _silent(label: str, done: int, total: int | None) -> None:
@@ -137,19 +141,70 @@ def run_log(
     Raises:
         BadInput, PluginError: the log cannot be opened, or a domain not be made.
     """
-    counts: LogCounts | None = None
-    rows: list[Row] = []
-    problems: list[str] = []
     deciding = frozenset({"refresh"} if "refresh" in strategies else strategies)
-    with nullcontext(log) if isinstance(log, LogFile) else open_log(log) as opened:
-        for strategy, domains in worlds_of(config, strategies):
-            label = f"{', '.join(domain.name for domain in domains)} ({strategy})"
-            world = open_world(config, domains, registry, strategy, seed)
-            try:
-                a_pass = _Pass(world)
-                rows += a_pass.run(opened, limit, lambda done, label=label: progress(label, done, None))  # type: ignore[misc]
-            finally:
-                world.close()
-            counts = counts or a_pass.counts
-            problems += [problem for problem in a_pass.problems if strategy in deciding]
-    return RunResult(counts or LogCounts(), rows, problems, deciding)
+    jobs = [_Job(config, domains, strategy, seed, limit) for strategy, domains in worlds_of(config, strategies)]
+    processes = min(len(jobs), len(os.sched_getaffinity(0)))
+    if isinstance(log, LogFile) or processes == 1 or _is_small(log):
+        with nullcontext(log) if isinstance(log, LogFile) else open_log(log) as opened:
+            passes = [job.run(registry, opened, progress) for job in jobs]
+    else:
+        passes = _side_by_side(jobs, log, processes, progress)
+    rows = [row for each in passes for row in each[1]]
+    problems = [
+        problem for job, each in zip(jobs, passes, strict=True) if job.strategy in deciding for problem in each[2]
+    ]
+    return RunResult(passes[0][0] if passes else LogCounts(), rows, problems, deciding)
+
+
+Pass: TypeAlias = tuple[LogCounts, list[Row], list[str]]
+
+
+@frozen
+class _Job:
+    """One world to run the log through; plain data, so that another process can do it."""
+
+    config: Config
+    domains: tuple[DomainConfig, ...]
+    strategy: str
+    seed: int
+    limit: int | None
+
+    @property
+    def label(self) -> str:
+        return f"{', '.join(domain.name for domain in self.domains)} ({self.strategy})"
+
+    def run(self, registry: VendorRegistry, log: LogFile, progress: Progress) -> Pass:
+        """Run the log; the world is closed afterwards."""
+        world = open_world(self.config, self.domains, registry, self.strategy, self.seed)
+        try:
+            a_pass = _Pass(world)
+            rows = a_pass.run(log, self.limit, lambda done: progress(self.label, done, None))
+        finally:
+            world.close()
+        return a_pass.counts, rows, a_pass.problems
+
+    def run_alone(self, path: str) -> Pass:
+        """Run the log in a process that has nothing loaded yet."""
+        with open_log(path) as log:
+            return self.run(open_registry(self.config), log, _silent)
+
+
+def _is_small(log: str | Path) -> bool:
+    """Whether starting processes would cost more than it brings."""
+    try:
+        return Path(log).stat().st_size < _WORTH_PROCESSES
+    except OSError:
+        return True
+
+
+def _side_by_side(jobs: Sequence[_Job], log: str | Path, processes: int, progress: Progress) -> list[Pass]:
+    """Worlds share nothing, so they run in processes; the results are in the order of the jobs."""
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(job.run_alone, str(log)) for job in jobs]
+        for job in jobs:
+            progress(job.label, 0, None)
+        for done in as_completed(futures):
+            job = jobs[futures.index(done)]
+            if done.exception() is None:
+                progress(job.label, done.result()[0].conversions, done.result()[0].conversions)
+        return [future.result() for future in futures]

@@ -63,7 +63,7 @@ class Station:
             near.append((target.first >> lo << lo, (target.first >> lo << lo) + (1 << lo)))
         steps = sum(1 for _ in prepared.plan.steps())
         self.skip = max(1, steps // _MANY_STEPS)
-        self.engine.rate = 12 if changes.cut else 2
+        self.engine.rate = 12 if changes.cut else 1
         self.engine.begin(conversion, near)
 
     def finish(self) -> Row:
@@ -73,6 +73,7 @@ class Station:
         row.cuts, row.merges, row.fenced = domain.cuts, domain.merges, domain.fenced
         row.tables, row.tables_peak = self.machine.tables.used_pages, self.machine.tables.peak_pages
         row.leaves = dict(count_leaves(self.machine.arena, domain.vendor.page_format, domain.planner.root_pa))
+        row.conflicts = sum(unit.conflicts for unit in domain.units)
         row.freed_table_reads = sum(unit.freed_table_reads for unit in domain.units)
         return row
 

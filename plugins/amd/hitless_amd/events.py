@@ -70,7 +70,7 @@ class AmdEvents:
             return None
         code = RMP_PAGE_FAULT if fault.kind == "owner" else IO_PAGE_FAULT
         tag = 0 if fault.kind == "owner" else fault.tag
-        flags = _FLAGS[fault.kind] | (_RW if fault.write else 0)
+        flags = _FLAGS.get(fault.kind, 0) | (_RW if fault.write else 0)
         return (code << 60 | flags | tag << 32 | fault.device, fault.iova)
 
     def decode(self, words: Words) -> dict[str, int | str]:

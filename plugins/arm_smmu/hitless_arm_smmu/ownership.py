@@ -49,7 +49,7 @@ class Gpt:
 
     def own(self, table: OwnerTable, changes: Sequence[OwnerChange], *, trusted: bool, allow_break: bool) -> list[Own]:
         """One change of the GPT by Root firmware each, the TLBI by physical address and the SYNC included."""
-        return [Own("GPT", start, end, owner, _GRANULE_LG2, "iotlb") for start, end, owner in changes]
+        return [Own("GPT", start, end, owner, _GRANULE_LG2, "iotlb+atc") for start, end, owner in changes]
 
     def initial(self, table: OwnerTable, start_pa: int, end_pa: int, owner: int, hunk_lg2: int) -> None:
         table.set(start_pa, end_pa, owner, _GRANULE_LG2)

@@ -51,7 +51,13 @@ class IntelEvents:
     words = 2
 
     def encode(self, fault: FaultRecord) -> Words | None:
-        """The record; a machine check and a blocked device leave none."""
+        """The record; what memory itself refuses and a blocked device leave none.
+
+        Raises:
+            ValueError: a kind that no VT-d unit reports, such as a conflict (INTEL-LIVE-8).
+        """
+        if fault.kind in ("owner", "blocked"):
+            return None
         refused = WRITE_REFUSED if fault.write else READ_REFUSED
         reasons = {
             "not-present": refused,
@@ -61,7 +67,7 @@ class IntelEvents:
         }
         reason = reasons.get(fault.kind)
         if reason is None:
-            return None
+            raise ValueError(f"intel: a VT-d unit has no fault record of kind {fault.kind!r}")
         high = fault.device | reason << 32 | (0 if fault.write else 1 << 62) | 1 << 63
         return (fault.iova & ~0xFFF, high)
 

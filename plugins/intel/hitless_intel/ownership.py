@@ -5,7 +5,7 @@ Facts: INTEL-TDX-*.
 
 from collections.abc import Mapping, Sequence
 
-from hitless.ownership import GUEST, HOST, OwnerChange, OwnerTable, Policy, Verdict
+from hitless.ownership import HOST, OwnerChange, OwnerTable, Policy, Verdict
 from hitless.plan import Own
 
 _4K = 12
@@ -30,8 +30,10 @@ class Tdx:
 
     def own(self, table: OwnerTable, changes: Sequence[OwnerChange], *, trusted: bool, allow_break: bool) -> list[Own]:
         """Give pages to the TD, or take them back; the host's tables have been wiped before."""
-        names = {GUEST: "TDH.MEM.PAGE.AUG", HOST: "TDH.MEM.PAGE.REMOVE"}
-        return [Own(names[change.owner], change.start_pa, change.end_pa, change.owner, _4K) for change in changes]
+        return [
+            Own("TDH.MEM.PAGE.REMOVE" if owner == HOST else "TDH.MEM.PAGE.AUG", start, end, owner, _4K)
+            for start, end, owner in changes
+        ]
 
     def initial(self, table: OwnerTable, start_pa: int, end_pa: int, owner: int, hunk_lg2: int) -> None:
         table.set(start_pa, end_pa, owner, _4K)

@@ -5,17 +5,18 @@ Spec: Intel VT-d, revision 5.10, section 9.8, tables 41 to 46. Facts: INTEL-SS-*
 
 from typing import ClassVar
 
-from hitless.bits import BoolArray, Field, Layout, W, bit, ignored, join, keep, reserved
+from hitless.bits import BoolArray, Field, Layout, W, bit, get, ignored, join, keep, masked, reserved
 from hitless.bits import test as is_set
 from hitless.pagetable import READ, WRITE, Level, PageFormat
 
 R = bit("R", 0, "read allowed")
 W_BIT = bit("W", 1, "write allowed")
 RW = Field("R, W", 1, 0)
-EMT = Field("EMT", 5, 3, "memory type: 0 UC, 1 WC, 4 WT, 5 WP, 6 WB")
+EMT = Field("EMT", 5, 3, "memory type", values={0: "UC", 1: "WC", 4: "WT", 5: "WP", 6: "WB"})
 IPAT = bit("IPAT", 6, "ignore the guest's PAT")
 PS = bit("PS", 7, "1: leaf")
 SNP = bit("SNP", 11, "force snoop")
+ADDRESS = Field("address", 51, 12, "page, or next table; from HAW on reserved")
 A_BIT, D_BIT = 8, 9
 WRITE_BACK = 6
 
@@ -51,7 +52,6 @@ class SecondStage(PageFormat):
         self._snp = SNP.mask if snoop_control else 0
         self._leaves = tuple(self._leaf_layout(i, haw, snoop_control, dirty) for i in range(4))
         self._tables = tuple(self._table_layout(i, haw, dirty) for i in range(4))
-        self._address = ((1 << haw) - 1) & ~0xFFF
         accessed = (1 << A_BIT | 1 << D_BIT) if dirty else 0
         self._attrs = R.mask | W_BIT.mask | EMT.mask | IPAT.mask | self._snp | accessed
 
@@ -89,23 +89,45 @@ class SecondStage(PageFormat):
         """PS tells, but for the last level, whose entries are all leaves."""
         return is_set(word, PS) if level else self.present(word)
 
+    def malformed(self, word: int, level: int) -> bool:
+        """Reserved bits, a leaf where none may be, or a reserved memory type."""
+        return super().malformed(word, level) or self._bad_type(word, level)
+
+    def faults(self, word: int, level: int) -> list[str]:
+        found = list(super().faults(word, level))
+        if self.present(word) and self._bad_type(word, level):
+            found.append(f"{self.name}: EMT must be one of {sorted(EMT.values)}, not {get(word, EMT)}")
+        return found
+
+    def _bad_type(self, word: int, level: int) -> bool:
+        """A leaf's reserved memory type: illegal to write, though legacy mode ignores EMT (INTEL-SS-11)."""
+        return bool(self.is_leaf(word, level)) and get(word, EMT) not in EMT.values
+
     def table_pa(self, word: W) -> W:
-        return keep(word, self._address)
+        return masked(word, ADDRESS)
 
     def leaf_oa(self, word: W, level: int) -> W:
-        return keep(word, self._address & ~((1 << LEVELS[level].lo) - 1))
+        return keep(word, ADDRESS.mask & ~((1 << LEVELS[level].lo) - 1))
 
     def attrs(self, word: W, level: int) -> W:
         return keep(word, self._attrs)
 
     def leaf(self, level: int, oa: W, attrs: int) -> W:
-        return join(keep(oa, self._address), attrs | (PS.mask if level else 0))
+        """A leaf; an address beyond HAW sets reserved bits, so that it is refused and not folded (INTEL-SS-9)."""
+        return join(keep(oa, ADDRESS.mask), attrs | (PS.mask if level else 0))
 
     def table(self, level: int, child_pa: int) -> int:
         """A pointer grants both rights: the AND over the walk is the leaf's."""
-        return child_pa & self._address | R.mask | W_BIT.mask
+        return child_pa & ADDRESS.mask | R.mask | W_BIT.mask
 
     def default_attrs(self, rights: int) -> int:
+        """Write-back, snooped where the unit can force it.
+
+        Raises:
+            ValueError: no rights, which this format cannot map.
+        """
+        if not rights & (READ | WRITE):
+            raise ValueError(f"{self.name}: rights must hold READ or WRITE; R = W = 0 is not present (INTEL-SS-2)")
         allowed = (R.mask if rights & READ else 0) | (W_BIT.mask if rights & WRITE else 0)
         return allowed | WRITE_BACK << EMT.lo | self._snp
 

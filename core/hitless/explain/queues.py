@@ -1,0 +1,63 @@
+"""Explains commands and fault records: what they say, and what a unit does for them."""
+
+from typing import Any
+
+from hitless.hardware.facts import Completes, Drops, Effect, Illegal, NoEffect
+from hitless.plugin import Vendor
+from hitless.refresh.commands import Words
+from hitless.units import WORD_MAX
+
+
+def explain_command(vendor: Vendor, words: Words) -> dict[str, Any]:
+    """A command in the vendor's words, and its declared effects with their sources."""
+    effects = [explain_effect(effect) for effect in vendor.commands.decode(words)]
+    return {
+        "summary": vendor.commands.describe(words),
+        "effects": effects or ["the unit takes it, but what it does is unpredictable"],
+    }
+
+
+def explain_event(vendor: Vendor, words: Words) -> dict[str, Any]:
+    """A fault record: its name, and every field that is not 0."""
+    decoded = vendor.events.decode(words)
+    fields = [
+        {"name": name, "bits": "", "value": f"{value:#x}", "meaning": ""}
+        for name, value in decoded.items()
+        if isinstance(value, int) and value
+    ]
+    return {"summary": str(decoded["event"]), "fields": fields}
+
+
+def explain_effect(effect: Effect) -> str:
+    """What a unit does once the wait behind a command has completed, with the fact that says so."""
+    match effect:
+        case Drops():
+            return f"{_drops(effect)} ({effect.source})"
+        case Completes(source, store_pa, value, bits):
+            ended = [
+                name for name, drained in (("reads", effect.drains_reads), ("writes", effect.drains_writes)) if drained
+            ]
+            drained = f", after {' and '.join(ended)} in flight have ended" if ended else ", drains nothing"
+            return f"writes {value:#x} ({bits} bits) to {store_pa:#x}{drained} ({source})"
+        case Illegal(source, why):
+            return f"illegal: {why} ({source})"
+        case NoEffect(source):
+            return f"concerns nothing that is modelled ({source})"
+
+
+def _drops(effect: Drops) -> str:
+    what = [name for name, targeted in (("leaves", effect.leaves), ("table pointers", effect.tables)) if targeted]
+    where = "the whole space" if (effect.first, effect.last) == (0, WORD_MAX) else _range(effect)
+    whose = "of every tag" if effect.tag is None else f"of tag {effect.tag:#x}"
+    if effect.device is not None:
+        whose = f"in the ATC of device {effect.device:#x}"
+    text = f"drops cached {' and '.join(what)} {whose} in {where}"
+    if effect.leaf_levels is not None:
+        text += f", leaves of level {', '.join(map(str, sorted(effect.leaf_levels)))} only"
+    if where != "the whole space":
+        text += f": {effect.leaf_match.value}"
+    return text
+
+
+def _range(effect: Drops) -> str:
+    return f"[{effect.first:#x}, {effect.last:#x}]"
