@@ -26,7 +26,7 @@ def install(tmp_path, monkeypatch) -> Callable[..., None]:
 
     def install(name: str, module: str, source: str, **groups: dict[str, str]) -> None:
         site = tmp_path / f"site-{name}"
-        info = site / f"{name}-1.0.dist-info"
+        info = site / f"{name.replace('-', '_')}-1.0.dist-info"
         info.mkdir(parents=True)
         (site / f"{module}.py").write_text(source, encoding="utf-8")
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8")

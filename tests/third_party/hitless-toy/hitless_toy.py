@@ -84,15 +84,14 @@ class ToyCommands:
         layout = LAYOUTS.get(words[0] >> 60, DROP)
         if any(layout.faults(words)):
             return [Illegal("TOY-2", "no such opcode, or a reserved bit is set")]
-        bits = layout.decode(words)
+        f = layout.decode(words)
         if layout is WAIT:
-            return [Completes("TOY-3", bits["pa"], bits["value"], 64)]
-        tag, device = (None, bits["of"]) if bits["D"] else (bits["of"], None)
-        first, last = bits["first"] << 12, bits["last"] << 12 | 0xFFF
-        return [Drops("TOY-2", tables=bool(bits["T"]), tag=tag, first=first, last=last, device=device)]
+            return [Completes("TOY-3", f["pa"], f["value"], 64)]
+        tag, device = (None, f["of"]) if f["D"] else (f["of"], None)
+        return [Drops("TOY-2", True, bool(f["T"]), tag, f["first"] << 12, f["last"] << 12 | 0xFFF, device=device)]
 
     def describe(self, words: Words) -> str:
-        return " ".join(f"{k}={v:#x}" for k, v in LAYOUTS.get(words[0] >> 60, DROP).decode(words).items())
+        return " ".join(f"{k}={v:#x}" for k, v in LAYOUTS.get(words[0] >> 60, DROP).decode(words).items() if v)
 
 
 class ToyEvents:
@@ -111,7 +110,7 @@ class ToyOwnership:
     """A table of owners, asked when a translation is cached."""
 
     policies, default_policy = {"check": Policy("check", maps_private=True)}, "check"
-    cached, invalidate_after = True, True
+    cached = invalidate_after = True
 
     def verdict(self, table: OwnerTable, pa: int, leaf_lg2: int, trusted: bool) -> Verdict:
         return Verdict(True, 12) if table.owner(pa) == HOST else Verdict(False, 12, "owner", "the guest's (TOY-5)")
