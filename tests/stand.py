@@ -57,9 +57,7 @@ class Stand:
         self.guest = GuestMemfd(slots, make_backing(self.backing, 1 << 41, slots.size, self.hunk_lg2), self.hunk_lg2)
         vendor = registry(self.vendor_name).resolve(self.vendor_name, features=self.features)
         self.machine = Machine(self.seed, table_bytes=1 << 28)
-        attach = [
-            (self.machine.add_unit(f"iommu{i}", vendor), 1, [(8 + i, self.ats)]) for i in range(self.units)
-        ]
+        attach = [(self.machine.add_unit(f"iommu{i}", vendor), 1, [(8 + i, self.ats)]) for i in range(self.units)]
         self.domain = Domain.open(
             "domain",
             vendor,

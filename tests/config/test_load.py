@@ -323,6 +323,10 @@ def test_a_plugins_folder_is_relative_to_the_file(write, tmp_path, faults_of):
     text = "[guest]\nmemory = '4G'\n[[domain]]\nvendor = 'v'\n[[vendor]]\nname = 'v'\nplugin = 'a:b'\npath = 'mine'\n"
     path = write(text)
     assert faults_of(load, path) == ["there is no folder 'mine' @ $.vendor[0].path"]
+    for wrong in ("x" * 9999, "a\\u0000b"):
+        (fault,) = faults_of(load, write(text.replace("'mine'", f'"{wrong}"')))
+        assert fault.endswith(" @ $.vendor[0].path")
+    write(text)
     (tmp_path / "mine").mkdir()
     assert load(path).folder == str(tmp_path)
 

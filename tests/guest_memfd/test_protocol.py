@@ -3,7 +3,6 @@
 import threading
 
 import pytest
-from stand import G, M, PAGE, Stand, registry
 
 from hitless.errors import BadInput, OutOfTableMemory, OwnerChangeRefused, Pinned
 from hitless.guest_memfd.backing import GUEST, HOST, make_backing
@@ -13,6 +12,7 @@ from hitless.guest_memfd.slots import Slot, Slots
 from hitless.iommufd import Domain
 from hitless.machine import Machine
 from hitless.pagetable import translate
+from stand import PAGE, G, M, Stand, registry
 
 
 class Recorder(CpuMapping):
@@ -32,6 +32,7 @@ class Recorder(CpuMapping):
 for call in ("isolate", "own", "refresh", "cancel"):
 
     def recorded(self, conversion, call=call):
+        """Write the call down, then do it."""
         self.calls.append((self.name, call))
         getattr(CpuMapping, call)(self, conversion)
 
@@ -39,13 +40,14 @@ for call in ("isolate", "own", "refresh", "cancel"):
 
 
 def guest_of(notifiers):
+    """A guest of 1 GiB with these notifiers."""
     guest = GuestMemfd(Slots([Slot(0, 0, G)]), make_backing("separate", 1 << 41, G, 30), 30)
     guest.notifiers += notifiers
     return guest
 
 
 def test_every_call_reaches_all_notifiers_before_the_next_call():
-    """prepare all, isolate all, owner, own all, refresh all."""
+    """First all prepare, then all isolate; the owner changes; then all own, then all refresh."""
     calls = []
     guest = guest_of([Recorder("a", calls), Recorder("b", calls)])
     guest.authority = lambda conversion: calls.append(("host", "owner"))
@@ -209,7 +211,7 @@ def test_conversions_from_several_threads():
                 stand.guest.convert([(start, start + PAGE)], HOST)
                 if i % 3 == 0:
                     stand.guest.convert([(start, start + PAGE)], GUEST)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - shown by the main thread
             errors.append(error)
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]

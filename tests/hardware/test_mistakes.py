@@ -2,11 +2,11 @@
 
 import attrs
 import pytest
-from stand import G, M, PAGE, Stand
 
 from hitless.hardware.facts import Drops
 from hitless.plan import Invalidate, Plan, Store, Wait
 from hitless.refresh.recipes import Recipes, Round, Scope, new_word, one_store
+from stand import PAGE, G, M, Stand
 
 VENDORS = ("amd", "intel", "arm_smmu")
 
@@ -80,7 +80,7 @@ def test_amd_4k_invalidation_after_cutting_2m():
 
 @pytest.mark.parametrize("vendor", ["intel", "amd"])
 def test_a_merge_invalidated_as_a_leaf(vendor):
-    """IH=1 (Intel), PDE=0 (AMD) after table -> leaf: a walk cache leads into the freed table (INTEL-LIVE-2, AMD-LIVE-3)."""
+    """After table -> leaf with IH=1 or PDE=0 a walk cache leads into the freed table (INTEL-LIVE-2, AMD-LIVE-3)."""
     stand = shared_2m(vendor, settings={"merge": "at_once"})
     recipes(stand, merge=one_store(Scope.LEAF, "a mistake"))
     stand.hide(0x40005000)

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
-from stand import G, K, M, PAGE, Stand
 
 from hitless.errors import HitlessError, OutOfTableMemory, Refused
 from hitless.guest_memfd.guest import GUEST, HOST
@@ -15,6 +14,7 @@ from hitless.hardware.facts import Drops
 from hitless.iommufd import DomainSettings
 from hitless.pagetable import translate
 from hitless.plan import Invalidate, Store, Wait
+from stand import PAGE, G, K, M, Stand
 
 VENDORS = ("amd", "intel", "arm_smmu")
 BACKINGS = ("in-place", "separate", "scattered")
@@ -28,6 +28,7 @@ def expected(stand: Stand, gpa: int) -> int | None:
 
 
 def agrees(stand: Stand, pages) -> None:
+    """Every page leads where it has to."""
     for gpa in pages:
         found = translate(stand.machine.arena, stand.fmt, stand.domain.planner.root_pa, gpa)
         assert found == expected(stand, gpa), hex(gpa)
@@ -41,9 +42,8 @@ def agrees(stand: Stand, pages) -> None:
 def test_after_any_conversions_every_page_is_as_guest_memfd_holds_it(vendor, backing, merge, data):
     """Random conversions in a 16 MiB guest: each page leads where its owner and physicals say; no rule breaks."""
     stand = Stand(vendor, backing, memory=16 * M, hunk_lg2=21, settings={"merge": merge}, rate=1)
-    conversions = data.draw(
-        st.lists(st.tuples(st.integers(0, 4095), st.sampled_from([1, 1, 2, 7, 512, 513, 1024]), st.booleans()), max_size=8)
-    )
+    each = st.tuples(st.integers(0, 4095), st.sampled_from([1, 1, 2, 7, 512, 513, 1024]), st.booleans())
+    conversions = data.draw(st.lists(each, max_size=8))
     for page, count, private in conversions:
         start = page * PAGE if count < 512 else page // 512 * 512 * PAGE
         end = min(start + count * PAGE, 16 * M)
@@ -142,7 +142,7 @@ def test_amd_smashes_the_rmp_and_invalidates_after_the_owner_change():
 
 
 def test_amd_boundary_at_check_units_only():
-    """boundary = check_unit: a transition at a 2M boundary needs no cut of the 1G leaf."""
+    """With check_unit a transition at a 2M boundary needs no cut of the 1G leaf."""
     for boundary, stores in (("every_transition", 1), ("check_unit", 0)):
         stand = Stand("amd", "in-place", features={"boundary": boundary})
         stand.share(0x40200000, 2 * M)

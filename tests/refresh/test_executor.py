@@ -13,11 +13,13 @@ D = 0x40
 
 @pytest.fixture
 def arena():
+    """A megabyte of memory."""
     with Arena(BASE, 1 << 20) as arena:
         yield arena
 
 
 def executor(arena, **more):
+    """An executor without units."""
     return Executor(arena, PageAllocator(arena, BASE + 0x8000, 0x8000), {}, None, **more)
 
 

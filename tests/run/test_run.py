@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import attrs
 import pytest
 
 from hitless.config import check, default_config, load, open_registry
@@ -13,6 +14,7 @@ SHORT = ROOT / "examples" / "short.log"
 
 
 def run(log, config="examples/short.toml", **options):
+    """A log through an example configuration."""
     config = load(str(ROOT / config))
     registry = open_registry(config)
     check(config, registry)
@@ -20,6 +22,7 @@ def run(log, config="examples/short.toml", **options):
 
 
 def without_seconds(result):
+    """The JSON but for what differs from run to run."""
     data = result.as_json()
     for row in data["domains"]:
         del row["seconds"]
@@ -115,8 +118,6 @@ def test_refusals_are_counted_by_reason():
     """Arm at BBML0: cuts are refused, the status is 2, nothing breaks."""
     registry = open_registry(None, ["arm_smmu"])
     config = default_config(registry, memory=4 << 30, backing="separate")
-    import attrs
-
     config = attrs.evolve(config, domain=tuple(attrs.evolve(d, features={"bbml": 0}) for d in config.domain))
     result = run_log(config, registry, SHORT)
     assert result.status == 2
@@ -125,8 +126,9 @@ def test_refusals_are_counted_by_reason():
 
 
 def test_several_domains_on_one_guest(tmp_path):
-    """together = true: one guest_memfd, all domains its notifiers, the same rows."""
-    text = (ROOT / "examples" / "short.toml").read_text().replace('backing = "separate"', 'backing = "separate"\ntogether = true')
+    """With together = true there is one guest_memfd, all domains its notifiers, the same rows."""
+    text = (ROOT / "examples" / "short.toml").read_text()
+    text = text.replace('backing = "separate"', 'backing = "separate"\ntogether = true')
     path = tmp_path / "c.toml"
     path.write_text(text)
     config = load(str(path))

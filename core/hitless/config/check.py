@@ -9,7 +9,7 @@ import attrs
 
 from hitless.config.draft import Draft, read_file
 from hitless.config.model import Config, DomainConfig, GuestConfig
-from hitless.config.rules import rule_faults
+from hitless.config.rules import entry_faults, rule_faults
 from hitless.config.structure import Row, at, fault, shown
 from hitless.errors import BadInput, ConfigurationError, HitlessError, PluginError
 from hitless.guest_memfd.backing import make_backing
@@ -129,6 +129,8 @@ def _open(draft: Draft) -> tuple[VendorRegistry, list[str]]:
     for rows, extension in ((draft.vendors, False), (draft.extensions, True)):
         for row in rows:
             told = row.value
+            if any(entry_faults(row, draft.folder)):
+                continue  # told by the rules
             path = str(Path(draft.folder, told.path)) if told.path else None
             try:
                 registry.add_object(told.name, told.plugin, path, extension=extension)

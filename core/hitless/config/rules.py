@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hitless.config.draft import Draft
-from hitless.config.model import GuestConfig, UnitConfig
+from hitless.config.model import GuestConfig, PluginConfig, UnitConfig
 from hitless.config.structure import Row, fault, shown
 from hitless.units import PAGE, SPACE, Range, size_text
 
@@ -31,12 +31,24 @@ def rule_faults(draft: Draft) -> Iterator[str]:
         if not 0 < row.value.table_memory <= _TABLE_MEMORY_MAX or row.value.table_memory % PAGE:
             yield f"must be a multiple of 4K from 4K to {size_text(_TABLE_MEMORY_MAX)} @ {row.path}.table_memory"
     for plugin in (*draft.vendors, *draft.extensions):
-        if not _ENTRY.fullmatch(plugin.value.plugin):
-            yield fault(f"expected 'module:object', not {shown(plugin.value.plugin)}", f"{plugin.path}.plugin")
-        folder = Path(draft.folder, plugin.value.path.replace("\0", "?"))
-        if plugin.value.path and not folder.is_dir():
-            yield fault(f"there is no folder {shown(plugin.value.path)}", f"{plugin.path}.path")
+        yield from entry_faults(plugin, draft.folder)
     yield from _units(draft)
+
+
+def entry_faults(row: Row[PluginConfig], folder: str) -> Iterator[str]:
+    """What is wrong with a plugin's entry, before anything is imported."""
+    told = row.value
+    if not _ENTRY.fullmatch(told.plugin):
+        yield fault(f"expected 'module:object', not {shown(told.plugin)}", f"{row.path}.plugin")
+    if told.path and not _is_folder(Path(folder, told.path)):
+        yield fault(f"there is no folder {shown(told.path)}", f"{row.path}.path")
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # too long a name, a NUL in it
+        return False
 
 
 # -- guest memory
