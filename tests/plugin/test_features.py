@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from attrs import frozen
 
-from hitless.plugin import feature, feature_infos
+import hitless_amd
+from hitless.errors import PluginError
+from hitless.plugin import PluginSource, VendorRegistry, feature, feature_infos, hookimpl
 
 FACTS = Path(__file__).parents[2] / "docs" / "facts"
 PREFIX = {"amd": "AMD-", "arm_smmu": "ARM-", "intel": "INTEL-"}
@@ -57,13 +59,6 @@ def test_a_feature_rests_on_a_fact(vendor, info):
 
 
 @pytest.mark.parametrize(("vendor", "info"), CASES)
-def test_a_register_field_is_one_that_the_facts_name(vendor, info):
-    """A source that is not an id stands, as it is written, in the vendor's facts."""
-    text = (FACTS / f"{vendor}.md").read_text(encoding="utf-8")
-    assert [source for source in info.source.split(", ") if source not in text] == []
-
-
-@pytest.mark.parametrize(("vendor", "info"), CASES)
 def test_a_default_is_legal(vendor, info):
     """The default is among the legal values, all of which have its type; a bool has both values."""
     assert all(type(value) is type(info.default) for value in info.values)
@@ -79,19 +74,6 @@ def test_a_value_that_is_not_legal_is_refused(vendor, info):
         assert getattr(cls(**{info.name: value}), info.name) == value
     with pytest.raises(ValueError, match=info.name):
         cls(**{info.name: "of another world"})
-
-
-@pytest.mark.parametrize("vendor", PREFIX)
-def test_unsettled_facts_make_unconfirmed_features_and_only_those(vendor):
-    """A feature that rests on an unconfirmed fact alone, as a setting, is marked so wherever a fact says no."""
-    rows = {
-        cells[1]: cells[-2]
-        for line in (FACTS / f"{vendor}.md").read_text(encoding="utf-8").splitlines()
-        if (cells := [cell.strip() for cell in line.split("|")])[1:2] and FACT_ID.fullmatch(cells[1])
-    }
-    for info in feature_infos(features_of(vendor)):
-        if info.unconfirmed:
-            assert any(rows[each] == "no" for each in FACT_ID.findall(info.source)), info.name
 
 
 def test_feature_infos_keep_the_order_and_all_that_was_said():
@@ -111,3 +93,78 @@ def test_feature_infos_keep_the_order_and_all_that_was_said():
     with pytest.raises(ValueError, match="width"):
         Some(width=10)
     assert Some(word="whatever").word == "whatever"
+
+
+# -- values, as a configuration gives them
+
+
+def registry(**extensions):
+    """The amd vendor, with extensions by name."""
+    return VendorRegistry(
+        [PluginSource("amd", "hitless", "0.1.0", "hitless_amd:plugin", hitless_amd.plugin)],
+        [PluginSource(name, "stranger", "1", f"{name}:ext", plugin) for name, plugin in extensions.items()],
+    )
+
+
+def faults(**values):
+    """What is wrong with feature values of amd."""
+    return registry().feature_faults("amd", values)
+
+
+def test_legal_features_have_no_faults():
+    """What the class declares is taken, and reaches the record."""
+    assert faults(mode=6, np_cache=True, boundary="check_unit") == []
+    assert registry().resolve("amd", features={"mode": 6}).page_format.iova_bits == 64
+
+
+@pytest.mark.parametrize("value", ["4", True, 4.0, None, [4]])
+def test_a_feature_of_another_type_is_not_coerced(value):
+    """A text that looks like a number, or a bool, is none."""
+    assert faults(mode=value) == [f"expected int, not {value!r} @ .mode"]
+
+
+def test_a_number_is_no_bool():
+    """1 is not True."""
+    assert faults(snp=1) == ["expected bool, not 1 @ .snp"]
+
+
+def test_an_unknown_feature_names_the_known_ones():
+    """With its path."""
+    (fault,) = faults(levels=4)
+    assert fault.startswith("amd has no feature 'levels', it has mode, ")
+    assert fault.endswith(" @ .levels")
+
+
+def test_a_value_that_is_not_legal_names_the_legal_ones():
+    """With its path."""
+    assert faults(mode=2) == ["2 is not legal, use 3, 4, 5, 6 @ .mode"]
+
+
+def test_all_faults_come_at_once():
+    """One line each, in the order they stand in; resolving refuses with all of them."""
+    bad = {"mode": 2, "levels": 4, "snp": "yes"}
+    lines = faults(**bad)
+    assert [line.rsplit(" @ ", 1)[1] for line in lines] == [".mode", ".levels", ".snp"]
+    with pytest.raises(PluginError) as raised:
+        registry().resolve("amd", features=bad)
+    assert all(line in raised.value.why for line in lines)
+
+
+def test_an_extension_may_bring_features():
+    """Its features class counts where it is named: a configuration may set what it adds."""
+
+    @frozen
+    class More(type(hitless_amd.plugin.features()())):
+        mood: str = feature("calm", "how the unit feels", "EXT-2", ("calm", "bold"))
+
+    class Moody:
+        api = 1
+
+        @hookimpl(tryfirst=True)
+        def features(self):
+            return More
+
+    found = registry(moody=Moody())
+    assert found.feature_faults("amd", {"mood": "bold"}, ["moody"]) == []
+    assert found.resolve("amd", features={"mood": "bold"}, extensions=["moody"]).features.mood == "bold"
+    assert found.feature_faults("amd", {"mood": "bold"}) != []

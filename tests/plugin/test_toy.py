@@ -188,7 +188,7 @@ def test_its_words_are_what_its_documentation_says(development):
     vendor = registry.resolve("toy")
     assert vendor.page_format.leaf(0, 0x1234_5000, vendor.page_format.default_attrs(3)) == 0x1234_500F
     assert vendor.page_format.table(1, 0x8000) == 0x800D
-    (drop,) = vendor.commands.decode((0x1100_0100_0040_0400, 0))
+    (drop,) = vendor.commands.decode((0x1100_0100_4000_0400, 0))
     assert (drop.tag, drop.device, drop.tables, drop.first, drop.last) == (1, None, True, 0x40_0000, 0x40_0FFF)
     (wait,) = vendor.commands.decode((0x2000_0000_0000_1000, 7))
     assert (wait.store_pa, wait.value) == (0x1000, 7)
@@ -234,22 +234,25 @@ def test_the_installed_vendor_is_listed_with_its_origin(installed):
     """``hitless vendors`` names distribution, version and entry of vendor and extension; nothing is broken."""
     listed = hitless("vendors", path=installed)
     vendors = {each["name"]: each for each in listed["vendors"]}
-    assert set(vendors) == {"amd", "arm_smmu", "intel", "toy"}
+    assert set(vendors) >= {"amd", "arm_smmu", "intel", "toy"}
     toy = vendors["toy"]
     assert toy["origin"] == "hitless-toy 0.0.7 (hitless_toy:plugin)"
-    assert toy["formats"] == ["toy/flat"]
+    assert [each["name"] for each in toy["formats"]] == ["toy/flat"]
     assert [each["name"] for each in toy["features"]] == ["large"]
     assert set(toy["strategies"].values()) == {toy["origin"]}
-    assert listed["extensions"] == [
-        {"name": "toy-amd", "origin": "hitless-toy 0.0.7 (hitless_toy:no_huge_leaves)", "hooks": ["split_rules"]}
-    ]
+    (extension,) = listed["extensions"]
+    assert extension["name"] == "toy-amd"
+    assert extension["origin"] == "hitless-toy 0.0.7 (hitless_toy:no_huge_leaves)"
+    assert extension["hooks"] == ["split_rules"]
     assert listed["broken"] == []
 
 
 @pytest.mark.fresh
 def test_without_its_distribution_there_is_no_toy():
     """The toy comes from its wheel alone: this repository does not install it."""
-    assert {each["name"] for each in hitless("vendors")["vendors"]} == {"amd", "arm_smmu", "intel"}
+    names = {each["name"] for each in hitless("vendors")["vendors"]}
+    assert names >= {"amd", "arm_smmu", "intel"}
+    assert "toy" not in names
 
 
 @pytest.mark.fresh

@@ -35,7 +35,7 @@ def command(what: str, words: Sequence[str], level: int | None, json_file: str |
     vendor = _resolve(registry, vendor_name, what, kind)
     if kind in ("command", "event"):
         if level is not None:
-            raise click.UsageError(f"--level: a {kind} has no level")
+            raise click.UsageError(f"--level: only page formats have levels, {what} has not")
         explained = _queue_words(vendor, kind, numbers)
     else:
         explained = [each for number in numbers for each in _entry(vendor, number, level)]
@@ -87,9 +87,10 @@ def _entry(vendor: Vendor, word: int, level: int | None) -> list[dict[str, Any]]
 def _queue_words(vendor: Vendor, kind: str, numbers: Sequence[int]) -> list[dict[str, Any]]:
     """Commands or events, one after the other."""
     count = vendor.commands.words if kind == "command" else vendor.events.words
+    one = "a command" if kind == "command" else "an event"
     if len(numbers) % count:
         raise BadInput(
-            f"a {kind} of {vendor.name} has {count} words of 64 bits, {len(numbers)} are given",
+            f"{one} of {vendor.name} has {count} words of 64 bits, {len(numbers)} are given",
             do="give all of them, low word first",
         )
     explain = explain_command if kind == "command" else explain_event

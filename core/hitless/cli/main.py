@@ -98,8 +98,9 @@ def _run() -> int:
         error.show()
         return 2
     except HitlessError as error:
-        error.again = error.again or again()
         click.echo(plain(error), err=True)
+        if not error.again:
+            click.echo(f"  again: {again()}", err=True)
         if os.environ.get("HITLESS_DEBUG") == "1":
             traceback.print_exception(error)
         return error.exit_status

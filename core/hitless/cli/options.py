@@ -85,6 +85,8 @@ def set_up(
             config = attrs.evolve(config, guest=attrs.evolve(config.guest, backing=backing))
     else:
         registry = open_registry(None, vendors or None)
+        if not vendors:
+            registry.set_aside_unusable()
         if registry.broken and not registry.vendors:
             raise registry.broken[0].error()
         config = default_config(

@@ -15,9 +15,16 @@ from hitless.cli.text import plain
 from hitless.errors import BadInput
 
 
+class _Console(Console):
+    """A console that lets its caller decide what a closed pipe means."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def console(*, err: bool = False) -> Console:
     """A console that interprets nothing."""
-    return Console(stderr=err, markup=False, highlight=False, emoji=False)
+    return _Console(stderr=err, markup=False, highlight=False, emoji=False)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, figures: bool = False) -> Table:

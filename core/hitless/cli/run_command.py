@@ -1,6 +1,7 @@
 """``hitless run``: a conversion log through every domain."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -84,11 +85,8 @@ def command(
 
 
 def _is_stream(log: str) -> bool:
-    """Whether the log was copied when it was opened, since it can be read only once."""
-    if log == "-":
-        return True
-    with open(log, "rb") as stream:  # noqa: PTH123 - the log was opened a moment ago by this name
-        return not stream.seekable()
+    """Whether it can be opened only once (a pipe): then it was copied when that happened."""
+    return log == "-" or not Path(log).is_file()
 
 
 def _memory_of(log: LogFile) -> int:

@@ -56,17 +56,17 @@ def _source(source: PluginSource) -> dict[str, Any]:
 def _vendor(registry: VendorRegistry, source: PluginSource) -> dict[str, Any]:
     """All that a vendor says of itself, with the default format and features."""
     record = registry.resolve(source.name)
-    formats = [registry.resolve(source.name, name).page_format for name in registry.format_names(source.name)]
+    records = [registry.resolve(source.name, name) for name in registry.format_names(source.name)]
     return {
         **_source(source),
         "formats": [
             {
-                "name": fmt.name,
-                "source": fmt.source,
-                "levels": [str(level) for level in reversed(fmt.levels)],
-                "leaves": [lg2_text(lg2) for lg2 in fmt.leaf_lg2s],
+                "name": each.page_format.name,
+                "source": each.page_format.source,
+                "levels": [str(level) for level in reversed(each.page_format.levels)],
+                "leaves": [lg2_text(lg2) for lg2 in each.split_rules.leaf_lg2s],
             }
-            for fmt in formats
+            for each in records
         ],
         "policies": list(record.ownership.policies),
         "default_policy": record.ownership.default_policy,

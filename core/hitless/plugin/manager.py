@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pluggy
 from attrs import frozen
@@ -18,6 +18,7 @@ from attrs import frozen
 from hitless.errors import HitlessError, PluginError
 from hitless.guest_memfd.conversion import ConversionRecord
 from hitless.hardware.vendor import Vendor
+from hitless.pagetable import PageFormat
 from hitless.plugin.features import FeatureInfo, feature_infos
 from hitless.plugin.specs import API, PROJECT, STRATEGIES, Specs
 
@@ -138,6 +139,16 @@ class VendorRegistry:
             do=f"choose one of {', '.join(sorted(known)) or 'none: no plugin is installed'}",
         )
 
+    def set_aside_unusable(self) -> None:
+        """Move vendors whose strategies cannot be resolved to the broken ones: the others go on."""
+        for name, source in list(self.vendors.items()):
+            try:
+                self.resolve(name)
+            except PluginError as error:
+                cause = f"{error.what}: {error.why or error.do}"
+                self.broken.append(Broken(name, source.distribution, source.version, source.entry, cause))
+                del self.vendors[name]
+
     # -- resolving
 
     def manager(self, vendor: str, extensions: Sequence[str] = ()) -> pluggy.PluginManager:
@@ -146,17 +157,26 @@ class VendorRegistry:
         manager.add_hookspecs(Specs)
         manager.register(self.vendor(vendor).plugin, name=vendor)
         for name in extensions:
-            manager.register(self._named(name, self.extensions, "extension").plugin, name=name)
+            plugin = self._named(name, self.extensions, "extension").plugin
+            try:
+                manager.register(plugin, name=name)
+            except ValueError as error:
+                raise PluginError(
+                    f"extension {name!r} is named twice, or like the vendor",
+                    who=vendor,
+                    why=_cause(error),
+                    do="give each extension once, under a name of its own",
+                ) from error
         return manager
 
     def features(self, vendor: str, extensions: Sequence[str] = ()) -> list[FeatureInfo]:
         """The features that a vendor declares."""
-        return list(feature_infos(_ask(self.manager(vendor, extensions), vendor, "features")))
+        return list(feature_infos(_features_class(self.manager(vendor, extensions), vendor)))
 
     def format_names(self, vendor: str, extensions: Sequence[str] = ()) -> list[str]:
         """A vendor's page formats, the default one first."""
         manager = self.manager(vendor, extensions)
-        return list(_ask(manager, vendor, "page_formats", features=_ask(manager, vendor, "features")()))
+        return list(_formats(manager, vendor, _features_class(manager, vendor)()))
 
     def feature_faults(self, vendor: str, values: Mapping[str, Any], extensions: Sequence[str] = ()) -> list[str]:
         """What is wrong with feature values, each as ``problem @ .key``."""
@@ -189,37 +209,41 @@ class VendorRegistry:
         manager = self.manager(vendor, extensions)
         if faults := self.feature_faults(vendor, features or {}, extensions):
             raise PluginError("features are not usable", who=vendor, why="; ".join(faults))
-        chosen = _ask(manager, vendor, "features")(**(features or {}))
-        formats = _ask(manager, vendor, "page_formats", features=chosen)
+        chosen = _features_class(manager, vendor)(**(features or {}))
+        formats = _formats(manager, vendor, chosen)
         name = page_format or next(iter(formats))
         if name not in formats:
             raise PluginError(f"no page format {name!r}", who=vendor, do=f"choose one of {', '.join(formats)}")
-        fmt = formats[name]
-        origins = {each: self._origin(manager, each, vendor) for each in ("page_formats", *STRATEGIES)}
-        answers = {each: _ask(manager, vendor, each, page_format=fmt, features=chosen) for each in STRATEGIES}
+        strategy = {"page_format": formats[name], "features": chosen}
+        asked: dict[str, dict[str, Any]] = {"features": {}, "page_formats": {"features": chosen}}
+        asked |= dict.fromkeys(STRATEGIES, strategy)
+        origins = {hook: self._origin(manager, hook, vendor, arguments) for hook, arguments in asked.items()}
+        answers = {hook: _ask(manager, vendor, hook, **strategy) for hook in STRATEGIES}
         return Vendor(
             name=vendor,
             distribution=source.distribution,
             version=source.version,
-            page_format=fmt,
+            page_format=formats[name],
             features=chosen,
             origins=origins,
             **answers,
         )
 
-    def _origin(self, manager: pluggy.PluginManager, hook: str, vendor: str) -> str:
+    def _origin(self, manager: pluggy.PluginManager, hook: str, vendor: str, arguments: Mapping[str, Any]) -> str:
         """Which distributions answer a hook: who replaces it, and who wraps it."""
         impls = list(reversed(getattr(manager.hook, hook).get_hookimpls()))
-        replacing = [impl.plugin_name for impl in impls if not (impl.wrapper or impl.hookwrapper)]
-        extending = [name for name in replacing if name != vendor]
+        replacing = [impl for impl in impls if not (impl.wrapper or impl.hookwrapper)]
+        extending = [impl.plugin_name for impl in replacing if impl.plugin_name != vendor]
         if len(extending) > 1:
             raise PluginError(
                 f"extensions {' and '.join(map(repr, extending))} both replace {hook}",
                 who=vendor,
                 do="name only one of them in `extensions`, or make one a wrapper",
             )
-        wrapping = [impl.plugin_name for impl in impls if impl.wrapper or impl.hookwrapper]
-        names = (extending or replacing)[:1] + wrapping
+        names = [vendor]
+        if extending and _answers_first(replacing, arguments, vendor, hook) != vendor:
+            names = extending
+        names += [impl.plugin_name for impl in impls if impl.wrapper or impl.hookwrapper]
         known = {**self.extensions, vendor: self.vendors[vendor]}
         return " wrapped by ".join(known[name].origin for name in names)
 
@@ -241,6 +265,43 @@ def _ask(manager: pluggy.PluginManager, vendor: str, hook: str, **arguments: Any
     return answer
 
 
+def _features_class(manager: pluggy.PluginManager, vendor: str) -> type:
+    """The features class, of a kind that core can use."""
+    cls = _ask(manager, vendor, "features")
+    try:
+        list(feature_infos(cls))
+        cls()
+    except Exception as error:
+        raise PluginError(
+            "the answer of hook features is not a features class",
+            who=vendor,
+            why=_cause(error),
+            do="answer an attrs class whose fields were all made with hitless.plugin.feature",
+        ) from error
+    return cast(type, cls)
+
+
+def _formats(manager: pluggy.PluginManager, vendor: str, features: Any) -> Mapping[str, PageFormat]:
+    """The page formats, of a kind that core can use."""
+    formats = _ask(manager, vendor, "page_formats", features=features)
+    if not isinstance(formats, Mapping) or not formats:
+        raise PluginError(
+            f"the answer of hook page_formats must be a mapping with at least one format, not {formats!r}", who=vendor
+        )
+    return formats
+
+
+def _answers_first(impls: Sequence[Any], arguments: Mapping[str, Any], vendor: str, hook: str) -> str:
+    """The plugin whose answer counts: the first that is not None."""
+    for impl in impls:
+        try:
+            if impl.function(*(arguments[name] for name in impl.argnames)) is not None:
+                return str(impl.plugin_name)
+        except Exception as error:
+            raise PluginError(f"hook {hook} of {impl.plugin_name} failed", who=vendor, why=_cause(error)) from error
+    return vendor
+
+
 def _load(group: str, only: set[str] | None, broken: list[Broken]) -> Iterable[PluginSource]:
     """Import the named entry points of a group; two with one name are both left out."""
     by_name: dict[str, list[EntryPoint]] = defaultdict(list)
@@ -258,7 +319,7 @@ def _load(group: str, only: set[str] | None, broken: list[Broken]) -> Iterable[P
         dist, version = _distribution(entry)
         try:
             yield PluginSource(name, dist, version, entry.value, entry.load())
-        except Exception as error:  # noqa: BLE001 - a stranger's import may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's import may raise anything
             broken.append(Broken(name, dist, version, entry.value, _cause(error)))
 
 
@@ -272,7 +333,10 @@ def _cause(error: BaseException) -> str:
 
 def _fault(plugin: object, required: Sequence[str]) -> str:
     """What is wrong with a plugin object, or an empty text."""
-    api = getattr(plugin, "api", None)
+    try:
+        api = getattr(plugin, "api", None)
+    except Exception as error:  # noqa: BLE001 - a stranger's property may raise anything
+        return f"its attribute api cannot be read: {_cause(error)}"
     if api != API:
         return f"the plugin object must have api = {API}, not {api!r}"
     manager = pluggy.PluginManager(PROJECT)
