@@ -24,7 +24,7 @@ TABLES = {
 
 def section(table: str) -> str:
     """The part of the page under a table's heading."""
-    match = re.search(rf"^#+ `{re.escape(table)}`[^\n]*\n(.*?)(?=^#|\Z)", TEXT, re.MULTILINE | re.DOTALL)
+    match = re.search(rf"^#+ `{re.escape(table)}`[^\n]*\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL)
     assert match, f"no heading for {table}"
     return match[1]
 

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from attrs import define, field, frozen
 
 from hitless.config import Config, DomainConfig, open_registry
-from hitless.errors import HitlessError, OutOfTableMemory, OwnerChangeRefused, Refused
+from hitless.errors import BadInput, HitlessError, OutOfTableMemory, OwnerChangeRefused, Refused
 from hitless.guest_memfd.guest import GUEST, HOST
 from hitless.guest_memfd.log import LogConversion, LogFile, open_log, read_log
 from hitless.plugin import VendorRegistry
@@ -47,8 +47,8 @@ class _Pass:
                 self._convert(conversion)
                 if number % 64 == 0:
                     progress(number)
-        except HitlessError as error:
-            self._problem(error)
+        except BadInput as error:
+            self.problems.append(str(error))  # the log's fault, the same in every world
         counts = reader.counts
         self.counts.lines = counts.lines
         self.counts.cut_lines, self.counts.ignored_lines = counts.cut_lines, counts.ignored_lines
@@ -66,7 +66,7 @@ class _Pass:
             self.counts.outside += 1
             return
         if not slots.contains(conversion.start, conversion.end):
-            raise HitlessError(
+            raise BadInput(
                 f"range [{conversion.start:#x}, {conversion.end:#x}) straddles the end of a slot",
                 where=f"line {conversion.line_number}: {conversion.text}",
                 rule="slots are " + ", ".join(f"[{s.gpa:#x}, {s.end:#x})" for s in slots.slots),
@@ -153,7 +153,7 @@ def run_log(
     problems = [
         problem for job, each in zip(jobs, passes, strict=True) if job.strategy in deciding for problem in each[2]
     ]
-    return RunResult(passes[0][0] if passes else LogCounts(), rows, problems, deciding)
+    return RunResult(passes[0][0] if passes else LogCounts(), rows, list(dict.fromkeys(problems)), deciding)
 
 
 Pass: TypeAlias = tuple[LogCounts, list[Row], list[str]]
