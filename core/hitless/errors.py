@@ -1,6 +1,6 @@
 """One base error, for a person at two in the morning: which vendor, what, where, which rule, what to do."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 class HitlessError(Exception):
@@ -38,6 +38,10 @@ class HitlessError(Exception):
         self.do = do
         self.again = again
 
+    def __reduce__(self) -> tuple[Callable[..., "HitlessError"], tuple[object, ...]]:
+        """Errors cross processes whole, whatever their constructors take."""
+        return _restored, (type(self), self.args, self.__dict__)
+
     def __str__(self) -> str:
         lines = [f"{self.who}: {self.what}" if self.who else self.what]
         named = (
@@ -49,6 +53,13 @@ class HitlessError(Exception):
         )
         lines += [label + text for label, text in named if text]
         return "\n".join(lines)
+
+
+def _restored(cls: type[HitlessError], args: tuple[object, ...], fields: dict[str, object]) -> HitlessError:
+    """The error that was pickled."""
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 class BadInput(HitlessError):

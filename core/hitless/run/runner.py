@@ -1,11 +1,12 @@
 """Runs a conversion log through every domain of a configuration."""
 
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import nullcontext
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import TypeAlias
 
@@ -199,7 +200,8 @@ def _is_small(log: str | Path) -> bool:
 
 def _side_by_side(jobs: Sequence[_Job], log: str | Path, processes: int, progress: Progress) -> list[Pass]:
     """Worlds share nothing, so they run in processes; the results are in the order of the jobs."""
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_die_of_interrupts)
+    try:
         futures = [pool.submit(job.run_alone, str(log)) for job in jobs]
         for job in jobs:
             progress(job.label, 0, None)
@@ -208,3 +210,14 @@ def _side_by_side(jobs: Sequence[_Job], log: str | Path, processes: int, progres
             if done.exception() is None:
                 progress(job.label, done.result()[0].conversions, done.result()[0].conversions)
         return [future.result() for future in futures]
+    except BaseException:  # an interrupt, too: nobody waits for what still runs
+        for child in active_children():
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _die_of_interrupts() -> None:
+    """In a worker: an interrupt ends it, where Python's handler would end only the job under way."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

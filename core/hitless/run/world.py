@@ -8,6 +8,7 @@ import attrs
 from attrs import define, field
 
 from hitless.config import Config, DomainConfig
+from hitless.config.check import GUEST_PA
 from hitless.guest_memfd.backing import make_backing
 from hitless.guest_memfd.conversion import Conversion
 from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd
@@ -21,7 +22,6 @@ from hitless.plan import Step
 from hitless.plugin import ConversionRecord, Vendor, VendorRegistry
 from hitless.run.result import Row
 
-_GUEST_PA = 1 << 41
 _MANY_STEPS = 48
 _NEAR_SPANS = 8
 
@@ -111,7 +111,7 @@ def open_guest(config: Config) -> GuestMemfd:
     told = config.guest
     slots = Slots([Slot(each.gpa, each.offset, each.size) for each in told.slots])
     hunk_lg2 = told.hunk.bit_length() - 1
-    guest = GuestMemfd(slots, make_backing(told.backing, _GUEST_PA, slots.size, hunk_lg2), hunk_lg2)
+    guest = GuestMemfd(slots, make_backing(told.backing, GUEST_PA, slots.size, hunk_lg2), hunk_lg2)
     if told.owner == "shared":
         for slot in slots.slots:
             guest.set_owner(slot.gpa, slot.end, HOST)

@@ -50,7 +50,7 @@ class SecondStage(PageFormat):
         self.oa_bits = haw
         self._leaf_levels = leaf_levels
         self._snp = SNP.mask if snoop_control else 0
-        self._leaves = tuple(self._leaf_layout(i, haw, snoop_control, dirty) for i in range(4))
+        self._leaves = tuple(self._leaf_layout(i, haw, snoop_control, dirty) for i in range(3))
         self._tables = tuple(self._table_layout(i, haw, dirty) for i in range(4))
         accessed = (1 << A_BIT | 1 << D_BIT) if dirty else 0
         self._attrs = R.mask | W_BIT.mask | EMT.mask | IPAT.mask | self._snp | accessed
