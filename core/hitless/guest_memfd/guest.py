@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from typing import NamedTuple
 
@@ -148,11 +149,17 @@ class GuestMemfd:
 
     def revoke(self, start: int, end: int) -> None:
         """Truncate: no notifier maps the range any more."""
+        with self.quiet(start, end):
+            for notifier in self.notifiers:
+                notifier.revoke(start, end)
+
+    @contextmanager
+    def quiet(self, start: int = 0, end: int = 0) -> Iterator[None]:
+        """Owners stand still, and no conversion is under way in the range: for map, unmap and merge beside them."""
         with self._gate:
             while any(a < end and start < b for a, b in self._busy):
                 self._gate.wait()
-            for notifier in self.notifiers:
-                notifier.revoke(start, end)
+            yield
 
     def _checked(self, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         found = sorted(ranges)

@@ -269,10 +269,10 @@ class Domain:
 
     def merge(self, start: int, end: int) -> None:
         """Join what can be joined in a range: the policy ``on_request``."""
-        with self._lock:
+        with self.guest.quiet(start, end), self._lock:
             request = PlanRequest(((start, end),), lambda a, b: self.layout(a, b, None), merge=True)
             prepared = self.planner.plan(self.name, request, [])
-        self._execute(prepared)
+            self._execute(prepared)
         self._count(prepared)
 
     def pending(self, conversion: Conversion) -> Prepared:
@@ -310,7 +310,7 @@ class Domain:
         Tables that isolate unlinked, and new ones that only refresh would have linked, are given
         back first: what has to be built again never needs more.
         """
-        with self._lock:
+        with self.guest.quiet(), self._lock:
             give_back(self.tables, list(prepared.changes.unlinked))
             give_back(self.tables, list(prepared.changes.unplaced))
             again = self.planner.plan(self.name, self._request(conversion, None), [])
