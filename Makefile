@@ -39,7 +39,7 @@ check: static fast  ## format, lint, types, import contracts, fast tests: under 
 static: format-check lint types
 
 fast: $(STAMP)
-	$(BIN)/pytest -n 2 -q -m 'not slow and not fresh' $(PYTEST_ARGS)
+	HYPOTHESIS_PROFILE=fast $(BIN)/pytest -n 2 -q -m 'not slow and not fresh' $(PYTEST_ARGS)
 
 format: $(STAMP)  ## rewrite the sources in the one format
 	$(BIN)/ruff check --fix --select I .

@@ -161,6 +161,7 @@ def run_block(block: Block, cwd: Path) -> None:
         assert status == wanted, f"{shown}\n-- ended with {status}, expected {wanted} --"
 
 
+@pytest.mark.slow
 @each_file("console")
 def test_console_blocks(path, clone):
     """What a console block shows is what the commands print, and they end with the status that it says."""

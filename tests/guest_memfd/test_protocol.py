@@ -125,6 +125,7 @@ def test_bad_ranges_are_refused(bad):
         guest_of([]).convert([bad], HOST)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vendor", ["amd", "intel", "arm_smmu"])
 @pytest.mark.parametrize("backing", ["in-place", "separate"])
 @pytest.mark.parametrize("merge", ["never", "at_once"])

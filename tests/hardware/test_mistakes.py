@@ -40,6 +40,7 @@ def shared_2m(vendor: str, backing: str = "separate", **more) -> Stand:
     return stand
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vendor", VENDORS)
 @pytest.mark.parametrize("backing", ["in-place", "separate", "scattered"])
 @pytest.mark.parametrize("ats", [False, True])

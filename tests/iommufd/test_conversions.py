@@ -34,6 +34,7 @@ def agrees(stand: Stand, pages) -> None:
         assert found == expected(stand, gpa), hex(gpa)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vendor", VENDORS)
 @pytest.mark.parametrize("backing", BACKINGS)
 @pytest.mark.parametrize("merge", ["never", "at_once"])
@@ -72,6 +73,7 @@ def test_arm_in_place_keeps_its_gigabytes():
     assert stand.domain.executor.counters.stores == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vendor", VENDORS)
 @pytest.mark.parametrize("backing", BACKINGS)
 def test_there_and_back_with_merge_at_once(vendor, backing):

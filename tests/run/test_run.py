@@ -60,6 +60,7 @@ def test_the_long_log_in_place():
         assert row.dma.near >= 10 * row.cuts
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_json_twice():
     """Everything but the seconds; another seed gives other DMA."""
     first, again, other = run(SHORT, seed=5), run(SHORT, seed=5), run(SHORT, seed=6)
@@ -67,6 +68,7 @@ def test_the_same_seed_gives_the_same_json_twice():
     assert without_seconds(first) != without_seconds(other)
 
 
+@pytest.mark.slow
 def test_processes_give_what_one_process_gives(monkeypatch):
     """Worlds share nothing: side by side they end as one after the other."""
     alone = run(SHORT)
