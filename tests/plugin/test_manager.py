@@ -426,7 +426,7 @@ def test_observers_are_told_once():
     one, two = Observer(), Observer()
     found = registry(one=one, two=two)
     record = ConversionRecord(((0x1000, 0x2000),), 0, ("amd",), "complete")
-    found.conversion_done("amd", record, ["one"])
+    found.manager("amd", ["one"]).hook.conversion_done(record=record)
     assert (one.seen, two.seen) == ([record], [])
 
 

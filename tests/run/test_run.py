@@ -7,6 +7,7 @@ import attrs
 import pytest
 
 from hitless.config import check, default_config, load, open_registry
+from hitless.plugin import PluginSource, hookimpl
 from hitless.run import run_log
 
 ROOT = Path(__file__).parents[2]
@@ -140,3 +141,24 @@ def test_several_domains_on_one_guest(tmp_path):
     assert result.status == 0
     assert [row.domain for row in result.rows] == ["amd", "intel", "arm-bbml1", "arm-bbml2"]
     assert all(row.cuts for row in result.rows)
+
+
+def test_an_observer_that_raises_is_named_and_nothing_is_lost():
+    """The hook and its exception are told, status 2; the conversion before it stands and is reported."""
+
+    class Watching:
+        api = 1
+
+        @hookimpl
+        def conversion_done(self, record):
+            raise RuntimeError("no more paper")
+
+    registry = open_registry(None, ["amd"])
+    registry.extensions["watching"] = PluginSource("watching", "w", "1", "w:w", Watching())
+    config = default_config(registry, memory=4 << 30)
+    config = attrs.evolve(config, domain=tuple(attrs.evolve(d, extensions=("watching",)) for d in config.domain))
+    result = run_log(config, registry, SHORT)
+    assert result.status == 2
+    assert "conversion_done" in result.problems[0]
+    assert "no more paper" in result.problems[0]
+    assert result.rows[0].done.waits > 0

@@ -16,7 +16,6 @@ import pluggy
 from attrs import frozen
 
 from hitless.errors import HitlessError, PluginError
-from hitless.guest_memfd.conversion import ConversionRecord
 from hitless.hardware.vendor import Vendor
 from hitless.pagetable import PageFormat
 from hitless.plugin.features import FeatureInfo, feature_infos
@@ -246,10 +245,6 @@ class VendorRegistry:
         names += [impl.plugin_name for impl in impls if impl.wrapper or impl.hookwrapper]
         known = {**self.extensions, vendor: self.vendors[vendor]}
         return " wrapped by ".join(known[name].origin for name in names)
-
-    def conversion_done(self, vendor: str, record: ConversionRecord, extensions: Sequence[str] = ()) -> None:
-        """Tell the observers of one vendor and its extensions."""
-        self.manager(vendor, extensions).hook.conversion_done(record=record)
 
 
 def _ask(manager: pluggy.PluginManager, vendor: str, hook: str, **arguments: Any) -> Any:

@@ -50,6 +50,10 @@ class _Pass:
                     progress(number)
         except BadInput as error:
             self.problems.append(str(error))  # the log's fault, the same in every world
+        except HitlessError as error:
+            if error.exit_status != BadInput.exit_status:
+                raise
+            self._problem(error)
         counts = reader.counts
         self.counts.lines = counts.lines
         self.counts.cut_lines, self.counts.ignored_lines = counts.cut_lines, counts.ignored_lines

@@ -9,6 +9,7 @@ from attrs import define, field
 
 from hitless.config import Config, DomainConfig
 from hitless.config.check import GUEST_PA
+from hitless.errors import PluginError
 from hitless.guest_memfd.backing import make_backing
 from hitless.guest_memfd.conversion import Conversion
 from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd
@@ -98,12 +99,25 @@ class World:
         for station in self.stations:
             station.engine.end(conversion)
             if station.observers is not None:
-                station.observers(record=record)
+                _tell(station, record)
 
     def close(self) -> None:
         """Give all memory back."""
         for station in self.stations:
             station.machine.close()
+
+
+def _tell(station: Station, record: ConversionRecord) -> None:
+    """Call a station's observers; an exception in one is its plugin's fault, not a bug here."""
+    try:
+        station.observers(record=record)
+    except Exception as error:
+        raise PluginError(
+            "hook conversion_done failed",
+            who=station.row.vendor,
+            why=f"{type(error).__name__}: {error}",
+            do="mend the plugin or the extension that observes",
+        ) from error
 
 
 def open_guest(config: Config) -> GuestMemfd:
