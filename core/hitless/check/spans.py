@@ -1,0 +1,147 @@
+"""What a table says, as spans: leaves in a row, pointers, and holes. The walk itself is the format's step."""
+
+from collections.abc import Iterator
+from typing import NamedTuple, TypeAlias
+
+from hitless.bits import MASK64
+from hitless.check.shadow import Group, Shadow
+from hitless.pagetable import Leaf, PageFormat, Position, WalkFault
+
+
+class Table(NamedTuple):
+    """A table as a walk comes to it: its address and level, the first IOVA it translates, the rights so far."""
+
+    pa: int
+    level: int
+    base: int
+    rights: int
+
+
+class LeafSpan(NamedTuple):
+    """Equal leaves in a row that translate ``[start, end)``, linear in address."""
+
+    start: int
+    end: int
+    leaf_lg2: int
+    level: int
+    oa: int
+    rights: int
+    attrs: int
+    stable: bool
+    table_pa: int
+    word: int
+
+
+class PointerSpan(NamedTuple):
+    """One pointer; ``child`` is the table as a walk comes to it."""
+
+    start: int
+    end: int
+    entry_pa: int
+    word: int
+    child: Table
+
+
+class FaultSpan(NamedTuple):
+    """IOVAs whose walk ends here without a leaf; ``kind`` as :class:`hitless.pagetable.WalkFault` says it."""
+
+    start: int
+    end: int
+    kind: str
+    level: int
+    table_pa: int
+    word: int
+
+
+Span: TypeAlias = LeafSpan | PointerSpan | FaultSpan
+
+
+class Reader:
+    """Reads tables of one format out of a shadow."""
+
+    def __init__(self, fmt: PageFormat, shadow: Shadow) -> None:
+        self._fmt = fmt
+        self._shadow = shadow
+
+    def entry(self, table: Table, index: int, word: int) -> Span:
+        """What one word of a table says at an index."""
+        return next(self._spans(table, Group(index, 1, word, 0)))
+
+    def table(self, table: Table, start: int, end: int) -> Iterator[Span]:
+        """The spans of a table that touch ``[start, end)``, in order, as memory stands."""
+        level = self._fmt.levels[table.level]
+        stop = table.base + (1 << level.lo + level.bits)
+        start, end = max(start, table.base), min(end, stop)
+        if start >= end:
+            return
+        first, last = (start - table.base) >> level.lo, (end - 1 - table.base) >> level.lo
+        done = -1
+        for group in self._shadow.groups(table.pa, level.table_lg2, first, last):
+            for span in self._spans(table, group):
+                if span.end > done:  # the entries of one run are one leaf
+                    done = span.end
+                    yield span
+
+    def below(self, table: Table, start: int, end: int) -> Iterator[tuple[Table, Span]]:
+        """The spans that ``[start, end)`` touches in a table and in all tables below it, with the table of each."""
+        for span in self.table(table, start, end):
+            yield table, span
+            if isinstance(span, PointerSpan):
+                yield from self.below(span.child, start, end)
+
+    def _spans(self, table: Table, group: Group) -> Iterator[Span]:
+        fmt, level = self._fmt, self._fmt.levels[table.level]
+        index, count, first, increment = group
+        start = table.base + (index << level.lo)
+        if count > 1:
+            whole = self._row(table, group, start)
+            if whole is not None:
+                yield whole
+                return
+            for i in range(count):
+                yield from self._spans(table, Group(index + i, 1, (first + i * increment) & MASK64, 0))
+            return
+        found = self._step(table, start, first)
+        end = start + (1 << level.lo)
+        match found:
+            case WalkFault():
+                yield FaultSpan(start, end, found.kind, table.level, table.pa, first)
+            case Leaf():
+                yield LeafSpan(
+                    found.iova,
+                    found.iova + (1 << found.size_lg2),
+                    found.size_lg2,
+                    table.level,
+                    found.oa,
+                    found.rights,
+                    found.attrs & ~fmt.hardware_set(table.level),
+                    fmt.cacheable(first, table.level),
+                    table.pa,
+                    first,
+                )
+            case Position():
+                child = Table(found.table_pa, found.level, start, found.rights)
+                yield PointerSpan(start, end, table.pa + 8 * index, first, child)
+
+    def _row(self, table: Table, group: Group, start: int) -> Span | None:
+        """Several entries as one span; None if they have to be looked at one by one."""
+        fmt, level = self._fmt, self._fmt.levels[table.level]
+        index, count, first, increment = group
+        end = start + (count << level.lo)
+        last = (first + (count - 1) * increment) & MASK64
+        one, other = self._step(table, start, first), self._step(table, end - (1 << level.lo), last)
+        if isinstance(one, WalkFault) and isinstance(other, WalkFault):
+            same = one.kind == other.kind == "not-present" and increment == 0
+            return FaultSpan(start, end, one.kind, table.level, table.pa, first) if same else None
+        if not (isinstance(one, Leaf) and isinstance(other, Leaf)):
+            return None
+        plain = one.size_lg2 == other.size_lg2 == level.lo
+        linear = other.oa - one.oa == count - 1 << level.lo
+        if not (plain and linear and one.attrs == other.attrs and one.rights == other.rights):
+            return None
+        attrs = one.attrs & ~fmt.hardware_set(table.level)
+        stable = fmt.cacheable(first, table.level)
+        return LeafSpan(start, end, level.lo, table.level, one.oa, one.rights, attrs, stable, table.pa, first)
+
+    def _step(self, table: Table, iova: int, word: int) -> Position | Leaf | WalkFault:
+        return self._fmt.step(Position(self._fmt.stage, table.level, table.pa, iova, table.rights), word)
