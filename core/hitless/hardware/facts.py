@@ -14,6 +14,9 @@ from attrs import frozen
 from hitless.refresh.commands import Encoder, Words
 from hitless.units import WORD_MAX
 
+STAGES = frozenset({"1", "2", "12"})
+"""Which kinds of cached entries there are: of stage 1, of stage 2, and results of both."""
+
 
 class Match(Enum):
     """Which cached entries a ranged command targets."""
@@ -32,7 +35,9 @@ class Drops:
         leaves: whether cached leaf translations (with their verdicts) are targeted.
         tables: whether cached table pointers are.
         tag: only entries filed under it; None: every tag.
-        first, last: IOVA range, inclusive.
+        tag_mask: the bits of a tag that have to be the same (a whole domain: not its PASID's).
+        stages: which kinds of entries are targeted, some of :data:`STAGES`.
+        first, last: address range, inclusive, in the input space of the stage that is targeted.
         leaf_match, table_match: how entries and range are compared.
         leaf_levels: only leaves that stood at one of these levels; None: all.
         device: the ATC of this device is targeted, not the unit's own caches.
@@ -52,6 +57,12 @@ class Drops:
     device: int | None = None
     drains_reads: bool | None = None
     drains_writes: bool | None = None
+    tag_mask: int = -1
+    stages: frozenset[str] = STAGES
+
+    def of_tag(self, tag: int) -> bool:
+        """Whether entries that are filed under a tag are targeted."""
+        return self.tag is None or (self.tag ^ tag) & self.tag_mask == 0
 
 
 @frozen
