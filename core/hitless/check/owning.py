@@ -19,12 +19,12 @@ class OwnerChange:
 
     def __init__(self, engine: "Engine", ranges: Sequence[tuple[int, int]]) -> None:
         self._engine = engine
-        self._memory = [
-            span for start, end in ranges for span in engine.spans(start, end) if isinstance(span, LeafSpan)
-        ]
+        spans = (span for start, end in ranges for span in engine.spans(start, end))
         self._beside = [each for start, end in ranges for each in engine.beside(start, end)]
         self._ranges = ranges
-        self._was: list[Held] = [fact for span in self._memory for fact in engine.cacheable(span)]
+        self._was: list[Held] = [
+            fact for span in spans if isinstance(span, LeafSpan) for fact in engine.cacheable(span)
+        ]
         self._was_beside = [list(engine.cacheable(span)) for span, _ in self._beside]
 
     def happened(self) -> None:

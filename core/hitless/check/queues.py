@@ -1,4 +1,4 @@
-"""What commands and waits do to stale facts: of what a command targets, that is left which could be built afterwards."""
+"""What commands and waits do to stale facts: of what a command targets, what could be built afterwards is left."""
 
 from collections.abc import Sequence
 

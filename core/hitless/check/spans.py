@@ -151,7 +151,7 @@ class Reader:
     def _row(self, table: Table, group: Group, start: int) -> Span | None:
         """Several entries as one span; None if they have to be looked at one by one."""
         fmt, level = self._fmt, self._fmt.levels[table.level]
-        index, count, first, increment = group
+        _, count, first, increment = group
         end = start + (count << level.lo)
         last = (first + (count - 1) * increment) & MASK64
         one, other = self._step(table, start, first), self._step(table, end - (1 << level.lo), last)
