@@ -23,6 +23,10 @@ class Match(Enum):
     LEAF_OVERLAPS = "every cached piece of a leaf that overlaps the range"
 
 
+STAGES = frozenset({"1", "2", "12"})
+"""Kinds of cached entries: of stage 1, of stage 2, and combined results of both."""
+
+
 @frozen
 class Drops:
     """What a command targets, once the wait behind it completes.
@@ -32,12 +36,17 @@ class Drops:
         leaves: whether cached leaf translations (with their verdicts) are targeted.
         tables: whether cached table pointers are.
         tag: only entries filed under it; None: every tag.
-        first, last: IOVA range, inclusive.
+        first, last: range, inclusive, in the input addresses of the stage that the command names: guest
+            physical ones where ``stages`` has stage 2 and not stage 1.
         leaf_match, table_match: how entries and range are compared.
         leaf_levels: only leaves that stood at one of these levels; None: all.
         device: the ATC of this device is targeted, not the unit's own caches.
         drains_reads, drains_writes: whether the next wait ends requests in flight that used a
             targeted translation; None: as the wait itself declares.
+        tag_mask: the bits of the tag that count: a command for a whole domain drops every PASID of it.
+        stages: the kinds of cached entries that are targeted, of :data:`STAGES`.
+        pasid: with ``device``: the translations of this PASID; None: those without a PASID.
+        every_pasid: with ``device``: those with and without any PASID.
     """
 
     source: str
@@ -52,6 +61,31 @@ class Drops:
     device: int | None = None
     drains_reads: bool | None = None
     drains_writes: bool | None = None
+    tag_mask: int = -1
+    stages: frozenset[str] = STAGES
+    pasid: int | None = None
+    every_pasid: bool = False
+
+
+@frozen
+class DropsStructure:
+    """Cached structures that a command targets, once the wait behind it completes.
+
+    Args:
+        source: fact ids.
+        structures: names of the vendor's structures; None: all.
+        device: only those read for this device, in the bits of ``device_mask``; None: every device.
+        pasid: only those read for this PASID; None: for any, or for none.
+        tag: only those that ended a request's structures with this tag, in the bits of ``tag_mask``; None: all.
+    """
+
+    source: str
+    structures: frozenset[str] | None = None
+    device: int | None = None
+    device_mask: int = -1
+    pasid: int | None = None
+    tag: int | None = None
+    tag_mask: int = -1
 
 
 @frozen
@@ -86,14 +120,24 @@ class NoEffect:
     source: str
 
 
-Effect: TypeAlias = Drops | Completes | Illegal | NoEffect
+Effect: TypeAlias = Drops | DropsStructure | Completes | Illegal | NoEffect
 
 
 class FaultRecord(NamedTuple):
     """What a unit reports of a request that it refused.
 
-    ``kind`` is one of the walk's (``not-present``, ``reserved``, ``range``, ``permission``, ``access``), or
-    ``owner`` (the owner check refused), ``conflict`` (overlapping cached entries), ``blocked``.
+    Args:
+        kind: one of the walk's (``not-present``, ``reserved``, ``range``, ``permission``, ``access``), or ``owner``
+            (the owner check refused), ``conflict`` (overlapping cached entries), ``blocked``, ``fetch`` (table or
+            structure could not be read), or the ``kind`` of a BadStructure.
+        level: of the entry that refused; 0 where it was none.
+        tag: what the translation is filed under; 0 where the structures did not get so far.
+        pasid: the request's.
+        stage: ``1`` or ``2``: the stage that refused; empty: a structure did, or no stage.
+        target: what was being translated: the request's ``input``, or the guest physical address of a stage-1
+            ``table`` entry or of a ``structure``, refused by stage 2.
+        gpa: the address that stage 2 refused.
+        structure, pa: the structure that is bad or could not be read, or (``pa`` alone) the entry that could not.
     """
 
     device: int
@@ -102,6 +146,12 @@ class FaultRecord(NamedTuple):
     kind: str
     level: int
     tag: int
+    pasid: int | None = None
+    stage: str = ""
+    target: str = "input"
+    gpa: int | None = None
+    structure: str = ""
+    pa: int = 0
 
 
 class Commands(Encoder, Protocol):
@@ -126,6 +176,12 @@ class Events(Protocol):
     def decode(self, words: Words) -> dict[str, int | str]:
         """A record by field, with ``event`` its name."""
 
+    def illegal_command(self, words: Words, pa: int) -> Words | None:
+        """The record of a command at ``pa`` that the unit refuses; None where the architecture writes none.
+
+        A vendor may leave it out: then its unit writes none.
+        """
+
 
 @frozen
 class HardwareFacts:
@@ -141,6 +197,7 @@ class HardwareFacts:
         coherent: table walks snoop the CPU's caches.
         queue_entries: entries of the command queue.
         event_entries: entries of the event queue.
+        caches_bad_structures: a structure that is refused, or not valid, may be cached too.
     """
 
     source: str
@@ -151,3 +208,4 @@ class HardwareFacts:
     coherent: bool = True
     queue_entries: int = 256
     event_entries: int = 128
+    caches_bad_structures: bool = False

@@ -6,6 +6,7 @@ from typing import Any
 from attrs import frozen
 
 from hitless.hardware.facts import Commands, Events, HardwareFacts
+from hitless.hardware.structures import Structures
 from hitless.ownership import Ownership
 from hitless.pagetable import PageFormat
 from hitless.refresh.recipes import Recipes, SplitRules
@@ -20,6 +21,7 @@ class Vendor:
         distribution, version: who shipped the plugin.
         features: an instance of the vendor's features class.
         origins: for each strategy the distribution (and extension) that answered.
+        structures: None: a unit takes each device's root table, format and tag from the domain.
     """
 
     name: str
@@ -34,3 +36,4 @@ class Vendor:
     hardware: HardwareFacts
     ownership: Ownership
     origins: Mapping[str, str]
+    structures: Structures | None = None
