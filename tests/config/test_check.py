@@ -309,3 +309,35 @@ def test_the_text_form_of_faults():
         "  missing: give at least one [[domain]] with vendor = NAME @ $.domain",
         "  do   mend every line above; `hitless vendors` lists vendors, formats and features",
     ]
+
+
+PICKY = """
+from attrs import frozen
+from hitless.plugin import hookimpl
+from hitless_amd.features import AmdFeatures
+
+@frozen
+class Features(AmdFeatures):
+    def impossible(self):
+        return "a unit with NpCache has no SNP (X-Y-9)" if self.np_cache and self.snp else None
+
+class Extension:
+    api = 1
+
+    @hookimpl(tryfirst=True)
+    def features(self):
+        return Features
+
+plugin = Extension()
+"""
+
+
+def test_features_that_no_unit_has_together_are_a_fault_of_the_configuration(folder, write, faults_of):
+    """In the vendor's own sentence, at the domain's features; either of them alone is read."""
+    (folder / "dev_picky.py").write_text(PICKY)
+    lines = "vendor = 'amd'\nextensions = ['picky']\nfeatures.np_cache = true\nfeatures.snp = {}"
+    more = "[[extension]]\nname = 'picky'\nplugin = 'dev_picky:plugin'\npath = 'mine'\n"
+    faults = faults_of(load_checked, write(domain(lines.format("true")) + more))
+    assert faults == ["a unit with NpCache has no SNP (X-Y-9) @ $.domain[0].features"]
+    config, _ = load_checked(write(domain(lines.format("false")) + more))
+    assert config.domain[0].features == {"np_cache": True, "snp": False}

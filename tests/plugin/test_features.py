@@ -81,7 +81,7 @@ def test_feature_infos_keep_the_order_and_all_that_was_said():
 
     @frozen
     class Some:
-        width: int = feature(9, "bits of it", "X-Y-1", (9, 18))
+        width: int = feature(9, "bits of it", "X-Y-1", (9, 18), formats=("x/y",))
         good: bool = feature(True, "whether it is", "X-Y-2", unconfirmed=True)
         word: str = feature("any", "a word of no list", "X-Y-3")
 
@@ -90,6 +90,7 @@ def test_feature_infos_keep_the_order_and_all_that_was_said():
     assert (first.values, first.unconfirmed) == ((9, 18), False)
     assert (second.values, second.unconfirmed) == ((False, True), True)
     assert third.values == ()
+    assert (first.formats, second.formats) == (("x/y",), ())
     with pytest.raises(ValueError, match="width"):
         Some(width=10)
     assert Some(word="whatever").word == "whatever"
@@ -168,3 +169,54 @@ def test_an_extension_may_bring_features():
     assert found.feature_faults("amd", {"mood": "bold"}, ["moody"]) == []
     assert found.resolve("amd", features={"mood": "bold"}, extensions=["moody"]).features.mood == "bold"
     assert found.feature_faults("amd", {"mood": "bold"}) != []
+
+
+@frozen
+class Picky(type(hitless_amd.plugin.features()())):
+    """AMD features of which no unit has both of two."""
+
+    def impossible(self):
+        return "a unit with NpCache has no SNP (X-Y-9)" if self.np_cache and self.snp else None
+
+
+class WithPicky:
+    """An extension that declares it."""
+
+    api = 1
+
+    @hookimpl(tryfirst=True)
+    def features(self):
+        return Picky
+
+
+def test_a_combination_that_hardware_does_not_have_is_refused_in_the_vendors_sentence():
+    """Each value is legal, both are not; resolving refuses with the same words, and one alone is fine."""
+    found, both = registry(picky=WithPicky()), {"np_cache": True, "snp": True}
+    assert found.feature_faults("amd", both, ["picky"]) == ["a unit with NpCache has no SNP (X-Y-9)"]
+    assert found.feature_faults("amd", {"np_cache": True, "snp": False}, ["picky"]) == []
+    assert found.feature_faults("amd", both) == []
+    with pytest.raises(PluginError, match="X-Y-9"):
+        found.resolve("amd", features=both, extensions=["picky"])
+
+
+def test_a_fault_of_one_value_goes_before_the_combination():
+    """Where a value is not legal there is no instance to ask."""
+    found = registry(picky=WithPicky())
+    (fault,) = found.feature_faults("amd", {"np_cache": True, "mode": 9}, ["picky"])
+    assert fault.endswith(" @ .mode")
+
+
+def test_a_features_class_that_cannot_tell_is_a_plugin_fault():
+    """An exception in ``impossible`` names vendor and cause."""
+
+    class Raising(Picky):
+        def impossible(self):
+            raise ZeroDivisionError("oh")
+
+    class WithRaising:
+        api = 1
+        features = hookimpl(lambda self: Raising, tryfirst=True)
+
+    with pytest.raises(PluginError, match="impossible") as raised:
+        registry(raising=WithRaising()).resolve("amd", extensions=["raising"])
+    assert "ZeroDivisionError: oh" in raised.value.why

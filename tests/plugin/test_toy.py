@@ -186,7 +186,7 @@ def test_its_words_are_what_its_documentation_says(development):
     registry = VendorRegistry([])
     registry.add_object("toy", "hitless_toy:plugin", path=TOY)
     vendor = registry.resolve("toy")
-    assert vendor.page_format.leaf(0, 0x1234_5000, vendor.page_format.default_attrs(3)) == 0x1234_500F
+    assert vendor.page_format.leaf(12, 0x1234_5000, vendor.page_format.default_attrs(3)) == 0x1234_500F
     assert vendor.page_format.table(1, 0x8000) == 0x800D
     (drop,) = vendor.commands.decode((0x1100_0100_4000_0400, 0))
     assert (drop.tag, drop.device, drop.tables, drop.first, drop.last) == (1, None, True, 0x40_0000, 0x40_0FFF)

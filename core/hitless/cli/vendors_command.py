@@ -78,6 +78,7 @@ def _vendor(registry: VendorRegistry, source: PluginSource) -> dict[str, Any]:
                 "sentence": info.sentence,
                 "source": info.source,
                 "unconfirmed": info.unconfirmed,
+                "formats": list(info.formats),
             }
             for info in registry.features(source.name)
         ],

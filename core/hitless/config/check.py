@@ -185,10 +185,10 @@ def _domain(draft: Draft, row: Row[DomainConfig], registry: VendorRegistry) -> I
 
 
 def _features(row: Row[DomainConfig], registry: VendorRegistry, extensions: Sequence[str]) -> Iterator[str]:
-    path = f"{row.path}.features"
-    for key, value in row.value.features.items():
-        for each in registry.feature_faults(row.value.vendor, {key: value}, extensions):
-            yield fault(each.removesuffix(f" @ .{key}"), at(path, key))
+    path, vendor, values = f"{row.path}.features", row.value.vendor, row.value.features
+    for each in registry.feature_faults(vendor, values, extensions):
+        problem, _, key = each.rpartition(" @ .")
+        yield fault(problem, at(path, key)) if key in values else fault(each, path)
 
 
 def _policy(row: Row[DomainConfig], vendor: Vendor) -> Iterator[str]:

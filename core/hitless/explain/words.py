@@ -17,7 +17,7 @@ def explain_entry(fmt: PageFormat, word: int, level: int) -> str:
     legal = "" if not fmt.faults(word, level) else ", ILLEGAL"
     if not fmt.is_leaf(word, level):
         return f"table {int(fmt.table_pa(word)):#x}{legal}"
-    size, address = lg2_text(fmt.levels[level].lo), int(fmt.leaf_oa(word, level))
+    size, address = lg2_text(fmt.leaf_lg2(word, level)), int(fmt.leaf_oa(word, level))
     return f"leaf {size} -> {address:#x} {_rights(fmt, word, level)}{legal}"
 
 
@@ -40,7 +40,7 @@ def explain_fields(fmt: PageFormat, word: int, level: int) -> dict[str, Any]:
         "faults": list(fmt.faults(word, level)),
     }
     if kind == "leaf":
-        explained["size"] = lg2_text(fmt.levels[level].lo)
+        explained["size"] = lg2_text(fmt.leaf_lg2(word, level))
         explained["address"] = f"{int(fmt.leaf_oa(word, level)):#x}"
         explained["rights"] = _rights(fmt, word, level)
     elif kind == "table":

@@ -21,7 +21,7 @@ class CachedLeaf(NamedTuple):
     """A translation of ``[start, start + 2**size_lg2)`` that hardware holds.
 
     ``leaf_start`` and ``leaf_lg2`` are the leaf's that it was made from; a piece may be smaller.
-    ``stable`` False: it cannot take part in a conflict (Arm: nT).
+    ``stable`` False: it cannot take part in a conflict (Arm: nT). ``stage``: one of STAGES.
     """
 
     start: int
@@ -33,9 +33,12 @@ class CachedLeaf(NamedTuple):
     leaf_start: int
     leaf_lg2: int
     stable: bool
+    stage: str = "2"
 
     def targeted(self, drops: Drops) -> bool:
         """Whether a command targets it."""
+        if self.stage not in drops.stages:
+            return False
         if drops.leaf_levels is not None and self.level not in drops.leaf_levels:
             return False
         if drops.leaf_match is Match.LEAF_OVERLAPS:
@@ -54,9 +57,12 @@ class CachedTable(NamedTuple):
     level: int
     table_pa: int
     rights: int
+    stage: str = "2"
 
     def targeted(self, drops: Drops) -> bool:
         """Whether a command targets it."""
+        if self.stage not in drops.stages:
+            return False
         end = self.start + (1 << self.span_lg2)
         if drops.table_match is Match.PIECE_INSIDE:
             return drops.first <= self.start and end - 1 <= drops.last

@@ -14,6 +14,9 @@ from attrs import frozen
 from hitless.refresh.commands import Encoder, Words
 from hitless.units import WORD_MAX
 
+STAGES = frozenset({"1", "2", "12"})
+"""Which kinds of cached entries there are: of stage 1, of stage 2, and results of both."""
+
 
 class Match(Enum):
     """Which cached entries a ranged command targets."""
@@ -21,10 +24,6 @@ class Match(Enum):
     PIECE_OVERLAPS = "every cached piece that overlaps the range"
     PIECE_INSIDE = "only cached pieces that lie inside the range: a larger one survives"
     LEAF_OVERLAPS = "every cached piece of a leaf that overlaps the range"
-
-
-STAGES = frozenset({"1", "2", "12"})
-"""Kinds of cached entries: of stage 1, of stage 2, and combined results of both."""
 
 
 @frozen
@@ -36,15 +35,15 @@ class Drops:
         leaves: whether cached leaf translations (with their verdicts) are targeted.
         tables: whether cached table pointers are.
         tag: only entries filed under it; None: every tag.
-        first, last: range, inclusive, in the input addresses of the stage that the command names: guest
-            physical ones where ``stages`` has stage 2 and not stage 1.
+        first, last: address range, inclusive: guest physical where ``stages`` has stage 2 and not stage 1,
+            else IOVAs.
         leaf_match, table_match: how entries and range are compared.
         leaf_levels: only leaves that stood at one of these levels; None: all.
         device: the ATC of this device is targeted, not the unit's own caches.
         drains_reads, drains_writes: whether the next wait ends requests in flight that used a
             targeted translation; None: as the wait itself declares.
-        tag_mask: the bits of the tag that count: a command for a whole domain drops every PASID of it.
-        stages: the kinds of cached entries that are targeted, of :data:`STAGES`.
+        tag_mask: the bits of a tag that have to be the same (a whole domain: not its PASID's).
+        stages: which kinds of entries are targeted, some of :data:`STAGES`.
         pasid: with ``device``: the translations of this PASID; None: those without a PASID.
         every_pasid: with ``device``: those with and without any PASID.
     """
@@ -65,6 +64,10 @@ class Drops:
     stages: frozenset[str] = STAGES
     pasid: int | None = None
     every_pasid: bool = False
+
+    def of_tag(self, tag: int) -> bool:
+        """Whether entries that are filed under a tag are targeted."""
+        return self.tag is None or (self.tag ^ tag) & self.tag_mask == 0
 
 
 @frozen

@@ -16,7 +16,7 @@ from hitless.hardware.caches import Cache, CachedLeaf, CachedTable
 from hitless.hardware.facts import Commands, Completes, Drops, Events, FaultRecord, HardwareFacts, Illegal
 from hitless.memory import PhysicalMemory
 from hitless.ownership import Ownership, OwnerTable
-from hitless.pagetable import READ, WRITE, Leaf, PageFormat, Position, WalkFault, entry_pa, root_position
+from hitless.pagetable import READ, WRITE, Leaf, PageFormat, Position, WalkFault, entry_pa
 from hitless.refresh.commands import Words
 
 _POLLS = 10_000
@@ -190,12 +190,12 @@ class Unit:
                 attachment.atc.drop(drops)
             return
         for tag, cache in self.caches.items():
-            if drops.tag is None or drops.tag == tag:
+            if drops.of_tag(tag):
                 cache.drop(drops)
         if drops.drains_reads is None and drops.drains_writes is None:
             return
         for request in self.in_flight:
-            if drops.tag in (None, request.attachment.tag) and request.translated.entry.targeted(drops):
+            if drops.of_tag(request.attachment.tag) and request.translated.entry.targeted(drops):
                 asked = drops.drains_writes if request.write else drops.drains_reads
                 request.drain = request.drain or asked
 
@@ -271,18 +271,18 @@ class Unit:
     def _walk(self, attachment: Attachment, cache: Cache, iova: int, write: bool) -> Translated | str:
         """Walk from the root, or from any cached pointer; cache what is found."""
         fmt = attachment.page_format
-        at: Position | Leaf | WalkFault = root_position(fmt, attachment.root_pa, iova)
+        at: Position | Leaf | WalkFault = fmt.start(attachment.root_pa, iova)
         for pointer in cache.tables_at(iova):
             if type(at) is Position and pointer.level < at.level and self.rng.random() < 0.5:
                 at = Position(fmt.stage, pointer.level, pointer.table_pa, iova, pointer.rights)
         while type(at) is Position:
             if not attachment.in_use(at.table_pa):
                 self.freed_table_reads += 1
-            level = fmt.levels[at.level]
-            at = fmt.step(at, self.memory.load(entry_pa(level, at.table_pa, iova)))
+            at = fmt.step(at, self.memory.load(entry_pa(fmt.levels[at.level], at.table_pa, iova)))
             if type(at) is Position:
-                span = level.lo
-                cache.add_table(CachedTable(iova >> span << span, span, at.level, at.table_pa, at.rights))
+                below = fmt.levels[at.level]
+                span = below.lo + below.bits
+                cache.add_table(CachedTable(iova >> span << span, span, at.level, at.table_pa, at.rights, fmt.stage))
         if isinstance(at, WalkFault):
             return self._report(attachment, iova, write, at.kind, at.level)
         if type(at) is not Leaf:
@@ -316,6 +316,7 @@ class Unit:
             leaf.iova,
             leaf.size_lg2,
             stable,
+            leaf.stage,
         )
         if stable:
             cache.add_leaf(entry)

@@ -1,13 +1,14 @@
 """Page tables: the format vocabulary, the walk, and layouts as text."""
 
-from hitless.pagetable.format import READ, WRITE, Leaf, Level, PageFormat, Position, WalkFault
+from hitless.pagetable.format import READ, WRITE, Leaf, LeafSize, Level, PageFormat, Position, WalkFault
 from hitless.pagetable.layout import Mapping, format_layout, parse_layout
-from hitless.pagetable.table import count_leaves, entry_pa, root_position, table_leaves, translate, walk
+from hitless.pagetable.table import count_leaves, entry_pa, table_leaves, translate, walk
 
 __all__ = [
     "READ",
     "WRITE",
     "Leaf",
+    "LeafSize",
     "Level",
     "Mapping",
     "PageFormat",
@@ -17,7 +18,6 @@ __all__ = [
     "entry_pa",
     "format_layout",
     "parse_layout",
-    "root_position",
     "table_leaves",
     "translate",
     "walk",

@@ -5,8 +5,9 @@ Everything else (walk step, legality, explanation) has its default here.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple
 
 from attrs import frozen
 
@@ -42,6 +43,21 @@ class Level:
 
     def __str__(self) -> str:
         return f"level {self.number} ({self.spec_name})"
+
+
+@frozen
+class LeafSize:
+    """One size that a leaf may have.
+
+    Args:
+        lg2: log2 of the bytes that the whole leaf maps.
+        level: number of the level whose tables hold it.
+        entries_lg2: log2 of the adjacent entries that make it up; 0 = a plain leaf, more = a run.
+    """
+
+    lg2: int
+    level: int
+    entries_lg2: int = 0
 
 
 class Position(NamedTuple):
@@ -82,13 +98,28 @@ class PageFormat(ABC):
 
     A format sets ``levels`` (index = level number, the last is the root's), ``oa_bits`` and the
     layouts, and writes the abstract functions. ``attrs`` is a format's own word of everything in
-    a leaf that is not address, size or type: rights, memory type, snoop, A and D; it is the same
-    number at every level, so that a cut or merge can carry it.
+    a leaf that is not address, size, type or run bit: rights, memory type, snoop, A and D; it is
+    the same number at every level and size, so that a cut or merge can carry it.
+
+    A run is several adjacent entries that hardware may cache as one leaf (AMD size 7, Arm
+    contiguous, RISC-V NAPOT). A format that has runs adds their sizes to ``leaf_sizes``, and then
+    answers ``leaf_lg2``, ``leaf_oa`` and ``run_step`` for them.
+
+    Attributes:
+        name: ``amd/v1``.
+        stage: ``1`` or ``2``: which half of a nested translation it makes; a table that stands
+            alone and maps guest physical addresses is stage 2.
+        source: specification and section.
+        recorded_as: names of recordings that the format answers (``hitless vectors``).
+        run_mix: whether the hardware allows the entries of a run to be rewritten one by one while
+            the others still hold the old form.
     """
 
     name: ClassVar[str]
-    stage: ClassVar[str] = ""
+    stage: ClassVar[str] = "2"
     source: ClassVar[str]
+    recorded_as: ClassVar[tuple[str, ...]] = ()
+    run_mix: bool = False
     levels: tuple[Level, ...]
     oa_bits: int
 
@@ -112,15 +143,15 @@ class PageFormat(ABC):
 
     @abstractmethod
     def leaf_oa(self, word: W, level: int) -> W:
-        """The output address of a leaf."""
+        """The output address of the start of the whole leaf: for every entry of a run the same."""
 
     @abstractmethod
     def attrs(self, word: W, level: int) -> W:
-        """Everything in a leaf but address, size and type."""
+        """Everything in a leaf but address, size, type and run bit."""
 
     @abstractmethod
-    def leaf(self, level: int, oa: W, attrs: int) -> W:
-        """A leaf of this level's size."""
+    def leaf(self, size_lg2: int, oa: W, attrs: int) -> W:
+        """The word of the first entry of a leaf of one of ``leaf_sizes``; see :meth:`run_step`."""
 
     @abstractmethod
     def table(self, level: int, child_pa: int) -> int:
@@ -136,6 +167,35 @@ class PageFormat(ABC):
 
     # -- what follows, unless a format knows better
 
+    @cached_property
+    def leaf_sizes(self) -> tuple[LeafSize, ...]:
+        """Sizes of all leaves that the format can encode, ascending: one a level that may hold leaves."""
+        return tuple(
+            LeafSize(each.lo, each.number) for each in self.levels if self.layout("leaf", each.number) is not None
+        )
+
+    def leaf_lg2(self, word: W, level: int) -> W | int:
+        """log2 of the size of the whole leaf that this entry is, or is part of."""
+        return self.levels[level].lo
+
+    def run_step(self, size_lg2: int) -> int:
+        """What is added to a word from one entry of a run to the next; 0: all entries are equal."""
+        return 0
+
+    def child_level(self, word: int, level: int) -> int:
+        """Level of the table that a pointer points to."""
+        return level - 1
+
+    def canonical(self, iova: int) -> int:
+        """The IOVA as a device issues it, from its low ``iova_bits`` (sign-extended input, upper half)."""
+        return iova
+
+    def start(self, root_pa: int, iova: int) -> Position | WalkFault:
+        """Where a walk starts; a fault ``range`` if the root cannot index the IOVA."""
+        if self.canonical(iova & ((1 << self.iova_bits) - 1)) != iova:
+            return WalkFault(self.stage, self.top.number, iova, 0, "range")
+        return Position(self.stage, self.top.number, root_pa, iova, READ | WRITE)
+
     def hardware_set(self, level: int) -> int:
         """Bits that hardware may set in a leaf: A and D."""
         layout = self.layout("leaf", level)
@@ -147,8 +207,8 @@ class PageFormat(ABC):
 
     def attrs_text(self, attrs: int) -> str:
         """The attributes in a few letters, rights first: ``RW``."""
-        word = self.leaf(0, 0, attrs)
-        rights = self.rights(word, 0)
+        size = self.leaf_sizes[0]
+        rights = self.rights(self.leaf(size.lg2, 0, attrs), size.level)
         return ("R" if rights & READ else "-") + ("W" if rights & WRITE else "-")
 
     @property
@@ -162,8 +222,27 @@ class PageFormat(ABC):
 
     @property
     def leaf_lg2s(self) -> tuple[int, ...]:
-        """Sizes of all leaves that the format can encode, ascending."""
-        return tuple(each.lo for each in self.levels if self.layout("leaf", each.number) is not None)
+        """log2 of the sizes of all leaves that the format can encode, ascending."""
+        return tuple(self._leaf_size)
+
+    @cached_property
+    def _leaf_size(self) -> Mapping[int, LeafSize]:
+        return {each.lg2: each for each in self.leaf_sizes}
+
+    @cached_property
+    def _lg2s_at(self) -> tuple[frozenset[int], ...]:
+        """By level: the sizes of its leaves."""
+        return tuple(
+            frozenset(size.lg2 for size in self.leaf_sizes if size.level == each.number) for each in self.levels
+        )
+
+    def leaf_size(self, lg2: int) -> LeafSize:
+        """The leaf of that size; KeyError with what there is."""
+        try:
+            return self._leaf_size[lg2]
+        except KeyError:
+            known = ", ".join(map(lg2_text, self.leaf_lg2s))
+            raise KeyError(f"{self.name} has no leaf of {lg2_text(lg2)}; it has {known}") from None
 
     def spec_level(self, number: int) -> Level:
         """The level with the vendor's number; KeyError with what there is."""
@@ -184,18 +263,28 @@ class PageFormat(ABC):
         if not self.is_leaf(word, level):
             if self.malformed(word, level):
                 return WalkFault(stage, level, iova, word, "reserved")
-            return Position(stage, level - 1, self.table_pa(word), iova, rights)
+            child = self.child_level(word, level)
+            if child != level - 1 and self._skipped(iova, level, child):
+                return WalkFault(stage, level, iova, word, "range")
+            return Position(stage, child, self.table_pa(word), iova, rights)
         if self.malformed(word, level):
             return WalkFault(stage, level, iova, word, "reserved")
-        lo = self.levels[level].lo
+        lg2 = self.leaf_lg2(word, level)
         oa = self.leaf_oa(word, level)
-        return Leaf(stage, level, iova >> lo << lo, lo, oa, rights, self.attrs(word, level), word)
+        return Leaf(stage, level, iova >> lg2 << lg2, lg2, oa, rights, self.attrs(word, level), word)
+
+    def _skipped(self, iova: int, level: int, child: int) -> int:
+        """The IOVA bits between a table and the one that its pointer skips down to: they must be 0."""
+        below = self.levels[child]
+        return (iova & ((1 << self.levels[level].lo) - 1)) >> (below.lo + below.bits)
 
     def malformed(self, word: int, level: int) -> bool:
         """Whether hardware would refuse the entry; the fast form of :meth:`faults`."""
-        kind = "leaf" if self.is_leaf(word, level) else "table"
-        layout = self.layout(kind, level)
-        return layout is None or word & layout.reserved != 0
+        leaf = self.is_leaf(word, level)
+        layout = self.layout("leaf" if leaf else "table", level)
+        if layout is None or word & layout.reserved:
+            return True
+        return bool(leaf) and self.leaf_lg2(word, level) not in self._lg2s_at[level]
 
     def faults(self, word: int, level: int) -> Sequence[str]:
         """Everything that makes a present entry illegal in a table of this level (rule W1)."""
@@ -209,7 +298,21 @@ class PageFormat(ABC):
         address = self.leaf_oa(word, level) if kind == "leaf" else self.table_pa(word)
         if address >> self.oa_bits:
             found.append(f"{self.name}: address {address:#x} is wider than {self.oa_bits} bits")
-        lo = self.levels[level].lo
-        if kind == "leaf" and address & ((1 << lo) - 1):
-            found.append(f"{self.name}: address {address:#x} of a {lg2_text(lo)} leaf is not aligned to its size")
+        if kind == "leaf":
+            lg2 = self.leaf_lg2(word, level)
+            if lg2 not in self._lg2s_at[level]:
+                found.append(f"{self.name}: no leaf of {lg2_text(lg2)} is legal at {self.levels[level]}")
+            elif address & ((1 << lg2) - 1):
+                found.append(f"{self.name}: address {address:#x} of a {lg2_text(lg2)} leaf is not aligned to its size")
         return found
+
+    # -- recordings (hitless vectors)
+
+    @classmethod
+    def from_recording(cls, config: Mapping[str, Any]) -> "PageFormat | None":
+        """The format as a recording's ``config`` says; None: it does not answer such a one."""
+        return None
+
+    def from_prot(self, prot: int, config: Mapping[str, Any]) -> int | None:
+        """The attributes of a leaf with a recording's protection bits; None: they are an error."""
+        return None

@@ -7,19 +7,12 @@ import numpy as np
 
 from hitless.bits import U64Array
 from hitless.memory import PhysicalMemory
-from hitless.pagetable.format import READ, WRITE, Leaf, Level, PageFormat, Position, WalkFault
+from hitless.pagetable.format import Leaf, Level, PageFormat, Position, WalkFault
 
 
 def entry_pa(level: Level, table_pa: int, iova: int) -> int:
     """Address of the entry for an IOVA in a table of this level."""
     return table_pa + ((iova >> level.lo & (1 << level.bits) - 1) << 3)
-
-
-def root_position(fmt: PageFormat, root_pa: int, iova: int) -> Position | WalkFault:
-    """Where a walk starts; a fault if the IOVA is wider than the format's root can index."""
-    if iova >> fmt.iova_bits:
-        return WalkFault(fmt.stage, fmt.top.number, iova, 0, "range")
-    return Position(fmt.stage, fmt.top.number, root_pa, iova, READ | WRITE)
 
 
 def walk(load: Callable[[int], int], fmt: PageFormat, start: Position | WalkFault) -> Leaf | WalkFault:
@@ -33,7 +26,7 @@ def walk(load: Callable[[int], int], fmt: PageFormat, start: Position | WalkFaul
 
 def translate(memory: PhysicalMemory, fmt: PageFormat, root_pa: int, iova: int) -> int | None:
     """The output address of an IOVA as memory stands, or None."""
-    found = walk(memory.load, fmt, root_position(fmt, root_pa, iova))
+    found = walk(memory.load, fmt, fmt.start(root_pa, iova))
     return found.oa + iova - found.iova if isinstance(found, Leaf) else None
 
 
@@ -50,34 +43,33 @@ def _tables(memory: PhysicalMemory, fmt: PageFormat, root_pa: int) -> Iterator[t
         used = np.flatnonzero(words)
         for index, word in zip(used.tolist(), words[used].tolist(), strict=True):
             if fmt.present(word) and not fmt.is_leaf(word, number):
-                pending.append((number - 1, iova + (index << level.lo), int(fmt.table_pa(word))))
+                pending.append((fmt.child_level(word, number), iova + (index << level.lo), int(fmt.table_pa(word))))
 
 
 def table_leaves(memory: PhysicalMemory, fmt: PageFormat, root_pa: int) -> Iterator[Leaf]:
-    """Every leaf that a root reaches, table by table."""
+    """Every leaf that a root reaches, table by table; a run once."""
     for level, base, _, words in _tables(memory, fmt, root_pa):
+        number, last = level.number, (-1, -1)
         for index in np.flatnonzero(words).tolist():
             word = int(words[index])
-            if fmt.present(word) and fmt.is_leaf(word, level.number):
-                iova = base + (index << level.lo)
-                yield Leaf(
-                    fmt.stage,
-                    level.number,
-                    iova,
-                    level.lo,
-                    fmt.leaf_oa(word, level.number),
-                    fmt.rights(word, level.number),
-                    fmt.attrs(word, level.number),
-                    word,
-                )
+            if fmt.present(word) and fmt.is_leaf(word, number):
+                lg2 = fmt.leaf_lg2(word, number)
+                iova = fmt.canonical(base + (index << level.lo)) >> lg2 << lg2
+                if (iova, lg2) != last:
+                    oa, rights = fmt.leaf_oa(word, number), fmt.rights(word, number)
+                    yield Leaf(fmt.stage, number, iova, lg2, oa, rights, fmt.attrs(word, number), word)
+                    last = (iova, lg2)
 
 
 def count_leaves(memory: PhysicalMemory, fmt: PageFormat, root_pa: int) -> Counter[int]:
-    """How many leaves of each size (log2) a root reaches; counted on arrays."""
+    """How many leaves of each size (log2) a root reaches; counted on arrays, a run as one."""
     found: Counter[int] = Counter()
     for level, _, _, words in _tables(memory, fmt, root_pa):
         used = words[words != 0]
-        leaves = np.logical_and(fmt.present(used), fmt.is_leaf(used, level.number))
-        if count := int(np.count_nonzero(leaves)):
-            found[level.lo] += count
+        leaves = used[np.logical_and(fmt.present(used), fmt.is_leaf(used, level.number))]
+        if not leaves.size:
+            continue
+        sizes = np.broadcast_to(fmt.leaf_lg2(leaves, level.number), leaves.shape)
+        for lg2, count in zip(*(each.tolist() for each in np.unique(sizes, return_counts=True)), strict=True):
+            found[lg2] += count >> max(0, lg2 - level.lo)
     return found

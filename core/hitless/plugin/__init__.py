@@ -7,7 +7,7 @@ vendor's name. An extension, group ``hitless.extensions``, replaces or wraps sin
 
 from hitless.guest_memfd.conversion import ConversionRecord
 from hitless.hardware.vendor import Vendor
-from hitless.plugin.features import FeatureInfo, feature, feature_infos
+from hitless.plugin.features import FeatureInfo, feature, feature_infos, impossible
 from hitless.plugin.manager import Broken, PluginSource, VendorRegistry
 from hitless.plugin.specs import API, hookimpl
 
@@ -22,4 +22,5 @@ __all__ = [
     "feature",
     "feature_infos",
     "hookimpl",
+    "impossible",
 ]

@@ -23,6 +23,7 @@ class FeatureInfo:
         source: fact id or register field.
         values: the legal values; empty: any of the default's type.
         unconfirmed: the specification is not settled here.
+        formats: the page formats that it matters to; empty: all.
     """
 
     name: str
@@ -31,6 +32,7 @@ class FeatureInfo:
     source: str
     values: tuple[bool | int | str, ...]
     unconfirmed: bool
+    formats: tuple[str, ...] = ()
 
 
 def feature(
@@ -40,19 +42,30 @@ def feature(
     values: tuple[bool | int | str, ...] = (),
     *,
     unconfirmed: bool = False,
+    formats: tuple[str, ...] = (),
 ) -> Any:
     """A field of a features class: default, a sentence, its source, the legal values.
 
     ``values`` may be left out for a bool. A value outside them is a configuration fault.
+    ``formats`` names the page formats that it matters to, where it does not matter to all.
+
+    A combination that hardware does not have is told by a method of the class,
+    ``impossible(self) -> str | None``: one sentence with its fact id; see :func:`impossible`.
     """
     legal = values or ((False, True) if isinstance(default, bool) else ())
     validators = [attrs.validators.in_(legal)] if legal else []
-    metadata = {_KEY: (sentence, source, legal, unconfirmed)}
+    metadata = {_KEY: (sentence, source, legal, unconfirmed, formats)}
     return attrs.field(default=default, validator=validators, metadata=metadata)
 
 
 def feature_infos(cls: type) -> Iterator[FeatureInfo]:
     """Every feature of a vendor's features class, in order."""
     for each in attrs.fields(cls):
-        sentence, source, values, unconfirmed = each.metadata[_KEY]
-        yield FeatureInfo(each.name, each.default, sentence, source, values, unconfirmed)
+        sentence, source, values, unconfirmed, formats = each.metadata[_KEY]
+        yield FeatureInfo(each.name, each.default, sentence, source, values, unconfirmed, formats)
+
+
+def impossible(features: Any) -> str | None:
+    """Why hardware does not have this combination of features, in the vendor's sentence; None: it may."""
+    tell = getattr(features, "impossible", None)
+    return None if tell is None else tell()

@@ -18,7 +18,7 @@ from attrs import frozen
 from hitless.errors import HitlessError, PluginError
 from hitless.hardware.vendor import Vendor
 from hitless.pagetable import PageFormat
-from hitless.plugin.features import FeatureInfo, feature_infos
+from hitless.plugin.features import FeatureInfo, feature_infos, impossible
 from hitless.plugin.specs import API, OPTIONAL, PROJECT, STRATEGIES, Specs
 
 VENDORS = "hitless.vendors"
@@ -178,7 +178,10 @@ class VendorRegistry:
         return list(_formats(manager, vendor, _features_class(manager, vendor)()))
 
     def feature_faults(self, vendor: str, values: Mapping[str, Any], extensions: Sequence[str] = ()) -> list[str]:
-        """What is wrong with feature values, each as ``problem @ .key``."""
+        """What is wrong with feature values, each as ``problem @ .key``.
+
+        Where each value is legal, but hardware does not have the combination, the vendor's own sentence.
+        """
         known = {info.name: info for info in self.features(vendor, extensions)}
         faults = []
         for key, value in values.items():
@@ -190,6 +193,9 @@ class VendorRegistry:
             elif info.values and value not in info.values:
                 legal = ", ".join(repr(each) for each in info.values)
                 faults.append(f"{value!r} is not legal, use {legal} @ .{key}")
+        if not faults:
+            cls = _features_class(self.manager(vendor, extensions), vendor)
+            faults += filter(None, [_impossible(cls(**values), vendor)])
         return faults
 
     def resolve(
@@ -276,6 +282,14 @@ def _features_class(manager: pluggy.PluginManager, vendor: str) -> type:
             do="answer an attrs class whose fields were all made with hitless.plugin.feature",
         ) from error
     return cast(type, cls)
+
+
+def _impossible(features: Any, vendor: str) -> str | None:
+    """The vendor's sentence about a combination that no hardware has."""
+    try:
+        return impossible(features)
+    except Exception as error:
+        raise PluginError("the features class cannot tell what is impossible", who=vendor, why=_cause(error)) from error
 
 
 def _formats(manager: pluggy.PluginManager, vendor: str, features: Any) -> Mapping[str, PageFormat]:

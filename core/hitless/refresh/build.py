@@ -89,8 +89,8 @@ class Builder:
         if start < end and self.fits(number, piece.oa, piece.start, later_oa):
             index, count = (start - base) >> lo, (end - start) >> lo
             oa = piece.oa + start - piece.start
-            first = self._fmt.leaf(number, oa, piece.attrs)
-            step = (self._fmt.leaf(number, oa + size, piece.attrs) - first) & MASK64 if count > 1 else 0
+            first = self._fmt.leaf(lo, oa, piece.attrs)
+            step = (self._fmt.leaf(lo, oa + size, piece.attrs) - first) & MASK64 if count > 1 else 0
             fill.runs.append(FillRun(pa + 8 * index, count, first, step))
             leaves.append(LeafRun(pa + 8 * index, count, number, start, first, step, piece))
             edges = [(piece.start, min(start, piece.end)), (max(end, piece.start), piece.end)]

@@ -115,7 +115,7 @@ class Survey:
             return 0
         number, iova, only = entry.level.number, entry.iova, wanted[0]
         if (only.start, only.end) == (iova, entry.end) and self._builder.fits(number, cast(int, only.oa), iova):
-            new = self._fmt.leaf(number, cast(int, only.oa), only.attrs)
+            new = self._fmt.leaf(entry.level.lo, cast(int, only.oa), only.attrs)
             self._link(entry, new)
             return new
         pieces = [Piece(s.start, s.end, cast(int, s.oa), s.attrs, None, "") for s in wanted]
@@ -201,7 +201,7 @@ class Survey:
             pa, iova = run.entry_pa + 8 * i, run.iova + (i << size_lg2)
             old = (run.first + i * run.increment) & MASK64
             target = Target(iova, iova + (1 << size_lg2) - 1, size_lg2, run.level, False)
-            new = 0 if later.oa is None else self._fmt.leaf(run.level, later.oa + iova - later.start, later.attrs)
+            new = 0 if later.oa is None else self._fmt.leaf(size_lg2, later.oa + iova - later.start, later.attrs)
             if later.oa is None or self._request.wipe_first:
                 self.changes.wipe.append(Change("wipe", pa, run.level, iova, old, 0, target))
                 old = 0
@@ -249,12 +249,12 @@ class Survey:
         now = words.copy()
         now[list(after)] = as_words(cast(U64Array, list(after.values())))
         count = np.arange(len(now), dtype=np.uint64)
-        should = self._fmt.leaf(level.number, as_words(segment.oa) + (count << np.uint64(level.lo)), segment.attrs)
+        should = self._fmt.leaf(level.lo, as_words(segment.oa) + (count << np.uint64(level.lo)), segment.attrs)
         hardware = self._fmt.hardware_set(level.number)
         if not np.array_equal(drop(now, hardware), drop(should, hardware)):
             return None
         attrs = int(np.bitwise_or.reduce(self._fmt.attrs(now, level.number)))
-        return self._fmt.leaf(parent, segment.oa, attrs)
+        return self._fmt.leaf(self._fmt.levels[parent].lo, segment.oa, attrs)
 
     def _folds(self, level: Level, pa: int, below: dict[int, Outcome]) -> list[Fold]:
         """Where A and D may still appear until the merge's wait; the entry is known only to the parent."""

@@ -57,7 +57,6 @@ class AmdV1(PageFormat):
     """
 
     name: ClassVar[str] = "amd/v1"
-    stage: ClassVar[str] = "host"
     source: ClassVar[str] = "48882 2.2.3"
     oa_bits = 52
 
@@ -99,7 +98,7 @@ class AmdV1(PageFormat):
     def attrs(self, word: W, level: int) -> W:
         return keep(word, ATTRS)
 
-    def leaf(self, level: int, oa: W, attrs: int) -> W:
+    def leaf(self, size_lg2: int, oa: W, attrs: int) -> W:
         return join(keep(oa, ADDRESS.mask), attrs | PR.mask)
 
     def table(self, level: int, child_pa: int) -> int:

@@ -102,7 +102,6 @@ class ArmStage2(PageFormat):
     """
 
     name: ClassVar[str] = "arm_smmu/stage2"
-    stage: ClassVar[str] = "stage2"
     source: ClassVar[str] = "DDI0487 D8, VMSAv8-64 stage 2; IHI0070 3.21.1"
     levels = LEVELS
     oa_bits = 48
@@ -164,9 +163,9 @@ class ArmStage2(PageFormat):
     def attrs(self, word: W, level: int) -> W:
         return keep(word, self._attrs)
 
-    def leaf(self, level: int, oa: W, attrs: int) -> W:
+    def leaf(self, size_lg2: int, oa: W, attrs: int) -> W:
         """A page or block, nT clear; address bits below a block's size stay, to show as reserved bits."""
-        return join(keep(oa, ADDRESS.mask), attrs | (_BLOCK if level else _PAGE_OR_TABLE))
+        return join(keep(oa, ADDRESS.mask), attrs | (_BLOCK if size_lg2 > LEVELS[0].lo else _PAGE_OR_TABLE))
 
     def table(self, level: int, child_pa: int) -> int:
         """A pointer; it carries no rights (ARM-DESC-4)."""

@@ -35,7 +35,6 @@ class SecondStage(PageFormat):
     """
 
     name: ClassVar[str] = "intel/second-stage"
-    stage: ClassVar[str] = "second"
     source: ClassVar[str] = "VT-d 9.8"
     levels = LEVELS
 
@@ -112,9 +111,9 @@ class SecondStage(PageFormat):
     def attrs(self, word: W, level: int) -> W:
         return keep(word, self._attrs)
 
-    def leaf(self, level: int, oa: W, attrs: int) -> W:
+    def leaf(self, size_lg2: int, oa: W, attrs: int) -> W:
         """A leaf; an address beyond HAW sets reserved bits, so that it is refused and not folded (INTEL-SS-9)."""
-        return join(keep(oa, ADDRESS.mask), attrs | (PS.mask if level else 0))
+        return join(keep(oa, ADDRESS.mask), attrs | (PS.mask if size_lg2 > LEVELS[0].lo else 0))
 
     def table(self, level: int, child_pa: int) -> int:
         """A pointer grants both rights: the AND over the walk is the leaf's."""

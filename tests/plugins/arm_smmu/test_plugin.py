@@ -34,7 +34,7 @@ def test_features_reach_the_strategies():
     formats = plugin.page_formats(features)
     assert list(formats) == ["arm_smmu/stage2"]
     fmt = formats["arm_smmu/stage2"]
-    assert fmt.leaf(0, 0, fmt.default_attrs(3)) == 0x7DB
+    assert fmt.leaf(12, 0, fmt.default_attrs(3)) == 0x7DB
     assert not fmt.cacheable(0x1_07FD, 1)
     assert len(plugin.recipes(fmt, features).cut.rounds) == 2
     assert plugin.hardware(fmt, features).size_conflict

@@ -30,7 +30,7 @@ FMT = FORMATS["bbml2"]
 
 def at(level: int, iova: int = 0) -> Position:
     """A walk about to read an entry of a level."""
-    return Position("stage2", level, 0x1000, iova, RW)
+    return Position("2", level, 0x1000, iova, RW)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def at(level: int, iova: int = 0) -> Position:
 )
 def test_leaf_has_the_bits_of_the_check_values(level, oa, word):
     """A readable, writable, write-back, inner shareable leaf with AF is OA | 0x7FF, or 0x7FD for a block."""
-    assert FMT.leaf(level, oa, FMT.default_attrs(RW)) == word
+    assert FMT.leaf(12 + 9 * level, oa, FMT.default_attrs(RW)) == word
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_leaf_has_the_bits_of_the_check_values(level, oa, word):
 )
 def test_page_with_other_rights_and_features(name, rights, word):
     """S2AP is in bits 7:6; S2FWB codes write-back as 6; hardware update starts with AF clear, and DBM for writes."""
-    assert FORMATS[name].leaf(0, 0, FORMATS[name].default_attrs(rights)) == word
+    assert FORMATS[name].leaf(12, 0, FORMATS[name].default_attrs(rights)) == word
 
 
 def test_table_is_address_and_3():
@@ -112,14 +112,14 @@ def test_bit_0_alone_decides_what_is_empty(word):
     """Every word with bit 0 clear is invalid, at every level (ARM-DESC-2)."""
     for level in range(4):
         assert not FMT.present(word)
-        assert FMT.step(at(level), word) == WalkFault("stage2", level, 0, word, "not-present")
+        assert FMT.step(at(level), word) == WalkFault("2", level, 0, word, "not-present")
     assert FMT.present(word | 1)
 
 
 def test_type_01_at_arm_level_3_walks_as_not_present():
     """The reserved type is invalid for a walk, though software must not store it (ARM-DESC-2)."""
     word = PAGE | 0x7FD
-    assert FMT.step(at(0), word) == WalkFault("stage2", 0, 0, word, "not-present")
+    assert FMT.step(at(0), word) == WalkFault("2", 0, 0, word, "not-present")
     assert FMT.malformed(word, 0)
 
 
@@ -157,24 +157,24 @@ def test_nt_does_not_fault_and_is_no_attribute():
 def test_walk_goes_from_the_root_to_a_page():
     """Tables pass rights on unchanged; the leaf's S2AP decides (ARM-DESC-4)."""
     found = FMT.step(at(3, 0x7FFF_F123_4567), 0x8003)
-    assert found == Position("stage2", 2, 0x8000, 0x7FFF_F123_4567, RW)
+    assert found == Position("2", 2, 0x8000, 0x7FFF_F123_4567, RW)
     page = FMT.step(at(0, 0x7FFF_F123_4567), PAGE | 0x77F)
-    assert page == Leaf("stage2", 0, 0x7FFF_F123_4000, 12, PAGE, READ, 0x77C, PAGE | 0x77F)
+    assert page == Leaf("2", 0, 0x7FFF_F123_4000, 12, PAGE, READ, 0x77C, PAGE | 0x77F)
 
 
 @pytest.mark.parametrize("level", [0, 1, 2])
 def test_clear_access_flag_is_an_access_fault(level):
     """AF = 0 faults, unless hardware sets AF (ARM-DESC-8)."""
     word = (0x7FF if level == 0 else 0x7FD) & ~AF
-    assert FMT.step(at(level), word) == WalkFault("stage2", level, 0, word, "access")
+    assert FMT.step(at(level), word) == WalkFault("2", level, 0, word, "access")
     assert isinstance(FORMATS["httu"].step(at(level), word), Leaf)
 
 
 def test_reserved_bits_stop_a_walk():
     """A block with a reserved bit is not used by the model, so that a bad store is seen."""
     word = BLOCK_2M | 0x7FD | 1 << 17
-    assert FMT.step(at(1), word) == WalkFault("stage2", 1, 0, word, "reserved")
-    assert FMT.step(at(3), 0x7FD) == WalkFault("stage2", 3, 0, 0x7FD, "reserved")
+    assert FMT.step(at(1), word) == WalkFault("2", 1, 0, word, "reserved")
+    assert FMT.step(at(3), 0x7FD) == WalkFault("2", 3, 0, 0x7FD, "reserved")
 
 
 def test_hardware_sets_nothing_by_default_and_af_and_s2ap1_with_httu():
@@ -208,7 +208,7 @@ def test_leaf_gives_back_what_it_was_made_of(fmt, level, frame, rights):
     """Address, attributes and rights come back, and the word is legal, at every level and feature."""
     lo = 12 + 9 * level
     oa = (frame << 12) >> lo << lo
-    word = fmt.leaf(level, oa, fmt.default_attrs(rights))
+    word = fmt.leaf(12 + 9 * level, oa, fmt.default_attrs(rights))
     assert not fmt.faults(word, level)
     assert not fmt.malformed(word, level)
     assert fmt.is_leaf(word, level)
@@ -238,7 +238,7 @@ def test_arrays_and_ints_agree(fmt, level, some):
         lambda w: fmt.is_leaf(w, level),
         lambda w: fmt.leaf_oa(w, level),
         lambda w: fmt.attrs(w, level),
-        lambda w: fmt.leaf(level, w, attrs),
+        lambda w: fmt.leaf(12 + 9 * level, w, attrs),
     ):
         result = function(array)
         assert result.dtype in (np.uint64, np.bool_)

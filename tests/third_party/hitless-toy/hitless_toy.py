@@ -50,7 +50,7 @@ class Flat(PageFormat):
     def attrs(self, word: W, level: int) -> W:
         return keep(word, R.mask | WR.mask)
 
-    def leaf(self, level: int, oa: W, attrs: int) -> W:
+    def leaf(self, size_lg2: int, oa: W, attrs: int) -> W:
         return join(masked(oa, ADDRESS), attrs | V.mask | L.mask)
 
     def table(self, level: int, child_pa: int) -> int:
