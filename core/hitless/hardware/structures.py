@@ -63,6 +63,11 @@ class Found(NamedTuple):
     rights: int = READ | WRITE
     ats: bool = False
 
+    @property
+    def stage(self) -> str:
+        """Which kind of entry the whole translation is cached as: ``1``, ``2`` or ``12``; empty: none."""
+        return ("1" if self.stage1 is not None else "") + ("2" if self.stage2 is not None else "")
+
 
 class BadStructure(NamedTuple):
     """A structure that hardware refuses.
