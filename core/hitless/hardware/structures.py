@@ -139,6 +139,13 @@ class TableSource(Protocol):
         """Address of a zeroed, naturally aligned block; raises OutOfTableMemory."""
 
 
+class GuestMemory(TableSource, Protocol):
+    """Guest memory for structures that a guest owns, by guest physical address."""
+
+    def store(self, gpa: int, word: int) -> None:
+        """Write one word."""
+
+
 class Structures(Protocol):
     """A vendor's structures; ``layouts`` holds each one's bits by name (``dte``, ``context``, ``ste``)."""
 
