@@ -53,8 +53,8 @@ class ToyStructures:
     def step(self, fetch: Fetch, words: tuple[int, ...]) -> Fetch | Found | BadStructure:
         layout = self.layouts[fetch.structure]
         field = layout.decode(words)
-        if not field["V"] or (fault := next(layout.faults(words), "")):
-            return BadStructure(fetch.structure, fetch.pa, words, fetch.structure, fault or "V is clear")
+        if fault := next(layout.faults(words), "" if field["V"] else "V is clear"):
+            return BadStructure(fetch.structure, fetch.pa, words, fetch.structure, fault)
         if fetch.stage2 is not None:
             tag = self.stage1_tag(fetch.stage2.tag, field["number"])
             upper = StageRoot(Upper(), field["root"] << 12, tag)
@@ -134,6 +134,7 @@ class NestedToy(ToyPlugin):
     """The toy, and what it has learned."""
 
     title = "The toy IOMMU, nested"
+    page_formats = hookimpl(lambda self, features: {Flat.name: Flat(), Upper.name: Upper()})
     commands = hookimpl(lambda self: NestedCommands())
     events = hookimpl(lambda self: NestedEvents())
     structures = hookimpl(lambda self: ToyStructures())
