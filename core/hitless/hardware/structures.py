@@ -63,12 +63,18 @@ class Found(NamedTuple):
     rights: int = READ | WRITE
     ats: bool = False
 
+    @property
+    def stage(self) -> str:
+        """Which kind of entry the whole translation is cached as: ``1``, ``2`` or ``12``; empty: none."""
+        return ("1" if self.stage1 is not None else "") + ("2" if self.stage2 is not None else "")
+
 
 class BadStructure(NamedTuple):
     """A structure that hardware refuses.
 
     Args:
-        structure, pa, words: what was read where; no words: the unit never read it (a device beyond the table).
+        structure, pa, words: what was read where (``pa`` as it was fetched: guest physical if a guest owns it); no
+            words: the unit never read it (a device beyond the table).
         kind: what the vendor's events encode: the event's name or reason code, as text.
         why: one sentence with the fact id.
     """
@@ -103,11 +109,13 @@ class StructureImage(NamedTuple):
         base: the register as hardware holds it, mode and size bits included.
         writes: (pa, words) in any order.
         blocks: the memory that they lie in, (pa, size_lg2).
+        guest_writes: (gpa, words) of structures that a guest owns, in its own memory.
     """
 
     base: int
     writes: tuple[tuple[int, tuple[int, ...]], ...]
     blocks: tuple[tuple[int, int], ...]
+    guest_writes: tuple[tuple[int, tuple[int, ...]], ...] = ()
 
 
 class StructureStore(NamedTuple):
@@ -132,6 +140,13 @@ class TableSource(Protocol):
         """Address of a zeroed, naturally aligned block; raises OutOfTableMemory."""
 
 
+class GuestMemory(TableSource, Protocol):
+    """Guest memory for structures that a guest owns, by guest physical address."""
+
+    def store(self, gpa: int, word: int) -> None:
+        """Write one word."""
+
+
 class Structures(Protocol):
     """A vendor's structures; ``layouts`` holds each one's bits by name (``dte``, ``context``, ``ste``)."""
 
@@ -149,8 +164,12 @@ class Structures(Protocol):
         ``tag`` is stage 2's; ``space`` tells the address spaces of one guest apart (ASID, PASID, PSCID).
         """
 
-    def setup(self, entries: Sequence[StructureEntry], tables: TableSource) -> StructureImage:
+    def setup(
+        self, entries: Sequence[StructureEntry], tables: TableSource, guest: TableSource | None = None
+    ) -> StructureImage:
         """Structures of a unit for all of its devices; what is not named is refused by hardware.
+
+        ``guest`` gives memory for structures that a nested entry's guest owns, by guest physical address.
 
         Raises:
             OutOfTableMemory.  HitlessError: the vendor's structures cannot say this.

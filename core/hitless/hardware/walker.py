@@ -31,10 +31,14 @@ class ReadStructure(NamedTuple):
 
 
 class Begin(NamedTuple):
-    """Where does the walk of one stage begin? Answered with the root's position, a lower one, or a cached leaf."""
+    """Where does the walk of one stage begin? Answered with the root's position, a lower one, or a cached leaf.
+
+    ``nested``: another stage is involved, whose results are cached beside this one's.
+    """
 
     root: StageRoot
     address: int
+    want: int
     target: Target
     nested: bool
 
@@ -155,7 +159,7 @@ def _stage(
     """One stage, whose tables lie in host memory, or ``under`` a stage 2 in guest physical memory."""
     fmt = root.page_format
     levels = fmt.levels
-    at = yield Begin(root, address, target, nested)
+    at = yield Begin(root, address, want, target, nested)
     pa = 0
     while type(at) is Position:
         pa = entry_pa(levels[at.level], at.table_pa, at.iova)
@@ -208,6 +212,7 @@ class PlainMemory:
     trace: list[Seen] = field(factory=list)
 
     def __call__(self, question: Question) -> Answer:
+        answer: Answer
         match question:
             case Begin(root, address):
                 return root.page_format.start(root.root_pa, address)
@@ -221,7 +226,7 @@ class PlainMemory:
         return answer
 
 
-def read_entry(load: Callable[[int], int], question: ReadEntry) -> tuple[tuple[int, ...], Answer]:
+def read_entry(load: Callable[[int], int], question: ReadEntry) -> tuple[tuple[int, ...], Position | Leaf | WalkFault]:
     """The entry's word, and what it leads to; a fault ``fetch`` where there is no memory."""
     root, position = question.root, question.position
     try:
@@ -233,7 +238,7 @@ def read_entry(load: Callable[[int], int], question: ReadEntry) -> tuple[tuple[i
 
 def read_structure(
     load: Callable[[int], int], structures: Structures, fetch: Fetch, pa: int
-) -> tuple[tuple[int, ...], Answer]:
+) -> tuple[tuple[int, ...], Fetch | Found | BadStructure]:
     """The structure's words, and what they lead to; a BadStructure ``fetch`` where there is no memory."""
     try:
         words = tuple(load(pa + 8 * i) for i in range(fetch.words))
