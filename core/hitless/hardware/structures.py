@@ -63,6 +63,11 @@ class Found(NamedTuple):
     rights: int = READ | WRITE
     ats: bool = False
 
+    @property
+    def stage(self) -> str:
+        """Which kind of entry the whole translation is cached as: ``1``, ``2`` or ``12``; empty: none."""
+        return ("1" if self.stage1 is not None else "") + ("2" if self.stage2 is not None else "")
+
 
 class BadStructure(NamedTuple):
     """A structure that hardware refuses.
@@ -103,11 +108,13 @@ class StructureImage(NamedTuple):
         base: the register as hardware holds it, mode and size bits included.
         writes: (pa, words) in any order.
         blocks: the memory that they lie in, (pa, size_lg2).
+        guest_writes: (gpa, words) of structures that a guest owns, in its own memory.
     """
 
     base: int
     writes: tuple[tuple[int, tuple[int, ...]], ...]
     blocks: tuple[tuple[int, int], ...]
+    guest_writes: tuple[tuple[int, tuple[int, ...]], ...] = ()
 
 
 class StructureStore(NamedTuple):
@@ -132,6 +139,13 @@ class TableSource(Protocol):
         """Address of a zeroed, naturally aligned block; raises OutOfTableMemory."""
 
 
+class GuestMemory(TableSource, Protocol):
+    """Guest memory for structures that a guest owns, by guest physical address."""
+
+    def store(self, gpa: int, word: int) -> None:
+        """Write one word."""
+
+
 class Structures(Protocol):
     """A vendor's structures; ``layouts`` holds each one's bits by name (``dte``, ``context``, ``ste``)."""
 
@@ -143,8 +157,18 @@ class Structures(Protocol):
     def step(self, fetch: Fetch, words: tuple[int, ...]) -> Fetch | Found | BadStructure:
         """What the words that were read lead to: a pure function."""
 
-    def setup(self, entries: Sequence[StructureEntry], tables: TableSource) -> StructureImage:
+    def stage1_tag(self, tag: int, space: int) -> int:
+        """What stage 1 over a stage 2 files its entries under, and the combined results theirs.
+
+        ``tag`` is stage 2's; ``space`` tells the address spaces of one guest apart (ASID, PASID, PSCID).
+        """
+
+    def setup(
+        self, entries: Sequence[StructureEntry], tables: TableSource, guest: TableSource | None = None
+    ) -> StructureImage:
         """Structures of a unit for all of its devices; what is not named is refused by hardware.
+
+        ``guest`` gives memory for structures that a nested entry's guest owns, by guest physical address.
 
         Raises:
             OutOfTableMemory.  HitlessError: the vendor's structures cannot say this.
