@@ -80,6 +80,10 @@ class IntelCommands:
         """Domain-selective, or all of the PASID: leaves and walk caches of the tag (INTEL-INV-5, INTEL-INV-14)."""
         return [self._words(self._low(tag, ALL_OF_PASID if self._first_stage else DOMAIN))]
 
+    def invalidate_nested(self, tag: int) -> Sequence[Words]:
+        """Nothing: the page-selective command before it took all that was made through the domain (INTEL-INV-12)."""
+        return ()
+
     def invalidate_device(self, target: Target, device: int, pasid: int | None = None) -> Sequence[Words]:
         """Blocks for the device's translations without PASID, or for those of one (INTEL-QI-4, INTEL-QI-12)."""
         low, kind = device << 32 | DEVICE_TLB, DEVICE_TLB

@@ -65,6 +65,7 @@ class DescriptorEffects:
 
     def __init__(self, features: IntelFeatures, *, scalable: bool) -> None:
         self._scalable = scalable
+        self._caching = features.caching_mode
         self._asks = features.drain
         self._always = features.version >= 2
 
@@ -79,7 +80,7 @@ class DescriptorEffects:
         if kind == PASID_IOTLB:
             return [_pasid_iotlb(low, high)]
         if kind == PASID_CACHE:
-            return _pasid_cache(low)
+            return self._pasid_cache(low)
         if kind == PASID_DEVICE_TLB:
             pasid, every = (None, True) if high & 1 else (low >> 32 & PASID, False)
             covered = device_range(high, 1 << 11)
@@ -106,9 +107,27 @@ class DescriptorEffects:
                 return [NoEffect("INTEL-QI-14")]
             return [DropsStructure("INTEL-QI-2", _CONTEXTS, tag=did, tag_mask=DID)]
         device, mask = low >> 32 & 0xFFFF, ~_FUNCTIONS[low >> 48 & 3]
-        if self._scalable:
-            return [DropsStructure("INTEL-QI-2, INTEL-QI-14", _CONTEXTS, device, mask)]
+        if self._scalable or (self._caching and not did):
+            return [DropsStructure("INTEL-QI-2, INTEL-QI-14, INTEL-INV-17", _CONTEXTS, device, mask)]
         return [DropsStructure("INTEL-QI-2", _CONTEXTS, device, mask, tag=did, tag_mask=DID)]
+
+    def _pasid_cache(self, low: int) -> Sequence[Effect]:
+        """PASID entries of a domain, of one PASID in it, or all.
+
+        Entries are filed under the PASID that the context entry gives to requests without one. Where tags hold it,
+        it tells; where they do not, PASID 0 stands for requests without one too (INTEL-QI-13). What was not present
+        has no DID (INTEL-INV-17).
+        """
+        granularity, did, pasid = low >> 4 & 3, low >> 16 & DID, low >> 32 & PASID
+        if granularity == EVERY_PASID:
+            return [DropsStructure("INTEL-QI-13", _PASIDS)]
+        if granularity == PASIDS_OF_DOMAIN:
+            return [DropsStructure("INTEL-QI-13", _PASIDS, tag=did, tag_mask=DID)]
+        by_tag = DropsStructure("INTEL-QI-13", _PASIDS, tag=did | pasid << 16)
+        by_request = DropsStructure("INTEL-QI-13", _PASIDS, pasid=pasid or None, tag=did, tag_mask=DID)
+        if self._caching:
+            by_request = evolve(by_request, source="INTEL-QI-13, INTEL-INV-17", tag=None)
+        return [by_tag, by_request]
 
     def _iotlb(self, low: int, high: int) -> Sequence[Effect]:
         """Leaves that overlap, whatever their size; pointers only without the hint, or beyond pages.
@@ -160,23 +179,6 @@ def _pasid_iotlb(low: int, high: int) -> Drops:
         drains_writes=True,
         stages=_WITH_FIRST,
     )
-
-
-def _pasid_cache(low: int) -> Sequence[Effect]:
-    """PASID entries of a domain, of one PASID in it, or all.
-
-    Entries are filed under the PASID that the context entry gives to requests without one. Where tags hold it,
-    it tells; where they do not, PASID 0 stands for requests without one too (INTEL-QI-13).
-    """
-    granularity, did, pasid = low >> 4 & 3, low >> 16 & DID, low >> 32 & PASID
-    if granularity == EVERY_PASID:
-        return [DropsStructure("INTEL-QI-13", _PASIDS)]
-    if granularity == PASIDS_OF_DOMAIN:
-        return [DropsStructure("INTEL-QI-13", _PASIDS, tag=did, tag_mask=DID)]
-    return [
-        DropsStructure("INTEL-QI-13", _PASIDS, tag=did | pasid << 16),
-        DropsStructure("INTEL-QI-13", _PASIDS, pasid=pasid or None, tag=did, tag_mask=DID),
-    ]
 
 
 def _device_drops(

@@ -29,8 +29,13 @@ DID = 0xFFFF
 
 
 def effective_pasid(entry: StructureEntry) -> int:
-    """The PASID that requests are translated under: 0, our RID_PASID, for those without one (INTEL-CTX-7)."""
-    return entry.pasid or 0
+    """The PASID that requests are translated under: for those without one RID_PASID, which we take from the tag.
+
+    A first-stage tag holds it; over a second stage alone it is 0 (INTEL-CTX-7, INTEL-INV-11).
+    """
+    if entry.pasid is not None:
+        return entry.pasid
+    return entry.tag >> 16 if entry.stage1 is not None else 0
 
 
 def refuse(entry: StructureEntry, what: str, fact: str, do: str) -> NoReturn:
@@ -70,6 +75,7 @@ class EntryWriter:
             PASIDE=int(any(each.pasid is not None for each in entries)),
             PDTS=pdts,
             PASIDDIRPTR=directory_pa >> 12,
+            RID_PASID=next((effective_pasid(each) for each in entries if each.pasid is None), 0),
         )
 
     def pasid(self, entry: StructureEntry) -> Words:

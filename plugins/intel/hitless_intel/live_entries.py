@@ -89,6 +89,8 @@ class LiveEntries:
         if entry.ats and not fields["DTE"]:
             refuse(entry, "DTE of the context entry is 0", "INTEL-CTX-7", "ask for ATS when the structures are set up")
         pasid = effective_pasid(entry)
+        if entry.pasid is None and pasid != fields["RID_PASID"] and not entry.blocked:
+            refuse(entry, f"RID_PASID is not {pasid:#x}", "INTEL-CTX-7", "tag it with the RID_PASID of the device")
         if pasid >> 6 >> fields["PDTS"] + 7:
             refuse(entry, "the PASID is beyond the directory", "INTEL-CTX-7", "name it when the structures are set up")
         table_pa = _child(load, (fields["PASIDDIRPTR"] << 12) + (pasid >> 6) * 8, entry)

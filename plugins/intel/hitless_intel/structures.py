@@ -217,8 +217,14 @@ class IntelStructures:
 
     # -- writing
 
-    def setup(self, entries: Sequence[StructureEntry], tables: TableSource) -> StructureImage:
-        """Root table and context tables, in scalable mode also directories and PASID tables."""
+    def stage1_tag(self, tag: int, space: int) -> int:
+        """DID of the second stage, with the PASID that a guest's address space has (INTEL-INV-11)."""
+        return tag | space << 16
+
+    def setup(
+        self, entries: Sequence[StructureEntry], tables: TableSource, guest: TableSource | None = None
+    ) -> StructureImage:
+        """Root table and context tables, in scalable mode also directories and PASID tables: none is a guest's."""
         image = Setup(self._entries, tables)
         return image.scalable(entries) if self._scalable else image.legacy(entries)
 

@@ -204,6 +204,22 @@ def test_pasid_cache():
     assert (by_request.tag, by_request.tag_mask, by_request.pasid) == (DID, 0xFFFF, PASID)
 
 
+def test_with_caching_mode_what_was_not_present_goes_too():
+    """Such structures have no domain: by device or PASID alone (INTEL-INV-17)."""
+    features = IntelFeatures(caching_mode=True)
+    (context,) = IntelCommands(features).decode(place(b0=1, b4=3, b32=0x8001)[:2])
+    assert (context.device, context.tag) == (0x8001, None)
+    (context,) = IntelCommands(features).decode(place(b0=1, b4=3, b16=DID, b32=0x8001)[:2])
+    assert context.tag == DID
+    by_tag, by_request = IntelCommands(features, FIRST).decode(place(b0=7, b4=1, b16=DID, b32=PASID))
+    assert (by_tag.tag, by_request.tag, by_request.pasid) == (TAG, None, PASID)
+
+
+def test_under_nesting_nothing_has_to_follow():
+    """A page-selective command takes what was made through the domain with it (INTEL-INV-12)."""
+    assert list(SS.invalidate_nested(DID)) == []
+
+
 # -- legality
 
 

@@ -119,6 +119,18 @@ def test_scalable_words():
     }
 
 
+def test_rid_pasid_is_what_the_tag_says():
+    """A guest's address space for requests without PASID: bits 83:64 of the context entry (INTEL-CTX-7)."""
+    structures, stage = make(mode="scalable")
+    tag = structures.stage1_tag(7, 0x1_2345)
+    assert tag == 0x1_2345_0007
+    entry = StructureEntry(5, None, stage(FIRST, 0x5000, tag), stage(SECOND, 0x6000, 7), tag)
+    image = structures.setup([entry], Bump())
+    context = next(words for _, words in image.writes if len(words) == 4)
+    assert context[1] == 0x1_2345
+    assert resolve(structures, written(image), image.base, 5, None).tag == tag
+
+
 def test_pwsnp_ssade_eafe_and_fspm_are_what_the_unit_is_set_up_for():
     """Bits 87, 9, 135 and 131:130 (INTEL-CTX-9, INTEL-SS-13)."""
     structures, stage = make(mode="scalable", ssads=True, eafe=True, first_stage_levels=5, aw=57)
