@@ -11,6 +11,7 @@ from hitless_arm_smmu.commands import ArmSmmuCommands
 from hitless_arm_smmu.events import ArmSmmuEvents
 from hitless_arm_smmu.features import ArmSmmuFeatures
 from hitless_arm_smmu.ownership import Gpt
+from hitless_arm_smmu.stage1 import ArmStage1
 from hitless_arm_smmu.stage2 import ArmStage2
 
 
@@ -26,7 +27,7 @@ class ArmSmmuPlugin:
 
     @hookimpl
     def page_formats(self, features: ArmSmmuFeatures) -> Mapping[str, PageFormat]:
-        return {"arm_smmu/stage2": ArmStage2(features.bbml, s2fwb=features.s2fwb, httu=features.httu)}
+        return {"arm_smmu/stage2": ArmStage2(features.stage2), "arm_smmu/stage1": ArmStage1(features.stage1)}
 
     @hookimpl
     def split_rules(self, page_format: PageFormat, features: ArmSmmuFeatures) -> SplitRules:
@@ -38,11 +39,11 @@ class ArmSmmuPlugin:
 
     @hookimpl
     def commands(self, page_format: PageFormat, features: ArmSmmuFeatures) -> ArmSmmuCommands:
-        return ArmSmmuCommands(features)
+        return ArmSmmuCommands(features, page_format)
 
     @hookimpl
     def events(self, page_format: PageFormat, features: ArmSmmuFeatures) -> ArmSmmuEvents:
-        return ArmSmmuEvents()
+        return ArmSmmuEvents(page_format.stage)
 
     @hookimpl
     def hardware(self, page_format: PageFormat, features: ArmSmmuFeatures) -> HardwareFacts:

@@ -20,7 +20,7 @@ from hitless.refresh.recipes import (
 )
 from hitless_arm_smmu.commands import WHOLE_TAG_COMMANDS
 from hitless_arm_smmu.features import ArmSmmuFeatures
-from hitless_arm_smmu.stage2 import NT
+from hitless_arm_smmu.vmsa import NT
 
 
 def split_rules(page_format: PageFormat) -> SplitRules:
