@@ -69,7 +69,7 @@ class Stand:
         )
         self.guest.notifiers.append(self.domain)
         self.guest.watchers.append(self)
-        lanes = [Lane(unit, unit.attachments[d]) for unit, _, devices in attach for d, _ in devices]
+        lanes = [Lane(unit, unit.attachments[d, None]) for unit, _, devices in attach for d, _ in devices]
         self.engine = DmaEngine(
             self.guest,
             lanes,

@@ -12,7 +12,8 @@ from attrs import define, field
 
 from hitless.guest_memfd.conversion import Conversion
 from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd
-from hitless.hardware.unit import Attachment, Request, Translated, Unit
+from hitless.hardware.translator import Attachment, Translated
+from hitless.hardware.unit import Request, Unit
 
 _LATER = 0.3
 _NEAR = 0.7

@@ -63,6 +63,11 @@ class Found(NamedTuple):
     rights: int = READ | WRITE
     ats: bool = False
 
+    @property
+    def stage(self) -> str:
+        """Which kind of entry the whole translation is cached as: ``1``, ``2`` or ``12``; empty: none."""
+        return ("1" if self.stage1 is not None else "") + ("2" if self.stage2 is not None else "")
+
 
 class BadStructure(NamedTuple):
     """A structure that hardware refuses.
@@ -142,6 +147,12 @@ class Structures(Protocol):
 
     def step(self, fetch: Fetch, words: tuple[int, ...]) -> Fetch | Found | BadStructure:
         """What the words that were read lead to: a pure function."""
+
+    def stage1_tag(self, tag: int, space: int) -> int:
+        """What stage 1 over a stage 2 files its entries under, and the combined results theirs.
+
+        ``tag`` is stage 2's; ``space`` tells the address spaces of one guest apart (ASID, PASID, PSCID).
+        """
 
     def setup(self, entries: Sequence[StructureEntry], tables: TableSource) -> StructureImage:
         """Structures of a unit for all of its devices; what is not named is refused by hardware.

@@ -13,7 +13,9 @@ from hitless.errors import HitlessError, UnitTimeout
 from hitless.guest_memfd.conversion import ChangeRun, Conversion
 from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd
 from hitless.hardware.facts import Completes, Drops
-from hitless.hardware.unit import Attachment, Unit
+from hitless.hardware.structures import Found, StageRoot
+from hitless.hardware.translator import Attachment
+from hitless.hardware.unit import Unit
 from hitless.hardware.vendor import Vendor
 from hitless.memory import PageAllocator, PhysicalMemory
 from hitless.ownership import Boundary, OwnerChange, OwnerTable, Policy
@@ -111,20 +113,23 @@ class Domain:
         attachments: list[Attachment] = []
         ports = []
         for unit, tag, devices in attach:
-            for device, ats in devices:
-                attachment = Attachment(
+            stage = StageRoot(fmt, root, tag)
+            first = fmt.stage == "1"
+            found = Found("translate", stage if first else None, None if first else stage, tag)
+            here = [
+                Attachment(
                     device,
-                    tag,
-                    fmt,
-                    root,
+                    found,
                     vendor.ownership,
                     owners,
                     trusted=settings.trusted,
                     ats=ats,
                     in_use=tables.in_use,
                 )
-                unit.attachments[device] = attachment
-                attachments.append(attachment)
+                for device, ats in devices
+            ]
+            unit.attach(here, tables)
+            attachments += here
             with_ats = tuple(device for device, ats in devices if ats)
             ports.append(UnitPort(unit.name, tag, vendor.commands, with_ats))
         assembler = Assembler(

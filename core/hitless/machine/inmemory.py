@@ -66,6 +66,7 @@ class Machine:
             event_pa=self._reserve(event_bytes),
             wait_pa=self._reserve(4096),
             rng=random.Random(self.rng.random()),
+            structures=vendor.structures,
         )
         self.units[name] = unit
         return unit

@@ -10,19 +10,24 @@ from hitless.plan import Barrier, Clean, Fill, Invalidate, Release, Step, Store,
 from hitless.refresh.changes import Change, Changes
 from hitless.refresh.commands import Encoder, Target, Words, join_targets
 from hitless.refresh.recipes import Impossible, Recipe, Recipes, Scope, SplitRules
+from hitless.units import WORD_MAX
+
+_EVERYTHING = Target(0, WORD_MAX, 12, None, tables=True)
 
 
 @frozen
 class UnitPort:
     """A unit that a domain is attached to, as its plans see it.
 
-    ``devices`` are the ids of attached devices with ATS on.
+    ``devices`` are the ids of attached devices with ATS on. ``nested``: their guest's stage 1 stands over these
+    tables, so that no range of the domain's says which IOVAs they hold.
     """
 
     name: str
     tag: int
     encoder: Encoder
     devices: tuple[int, ...] = ()
+    nested: bool = False
 
 
 @frozen
@@ -133,7 +138,11 @@ class Assembler:
         late: list[Step] = []
         for unit in self.units:
             steps += self._commands(unit, targets)
-            devices = [step for device in unit.devices for step in self._atc(unit, targets, device)]
+            here = targets
+            if unit.nested:
+                steps += _invalidates(unit, _EVERYTHING, unit.encoder.invalidate_nested(unit.tag))
+                here = [_EVERYTHING]
+            devices = [step for device in unit.devices for step in self._atc(unit, here, device)]
             if devices and unit.encoder.atc_after_wait:
                 late += devices
             else:

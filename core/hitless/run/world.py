@@ -156,7 +156,7 @@ def _open_station(
     domain = Domain.open(told.name, vendor, guest, machine.arena, machine.tables, attach, settings)
     guest.notifiers.append(domain)
     machine.tables.reset_peak()
-    lanes = [Lane(unit, unit.attachments[device]) for unit, _, devices in attach for device, _ in devices]
+    lanes = [Lane(unit, unit.attachments[device, None]) for unit, _, devices in attach for device, _ in devices]
     engine = DmaEngine(
         guest, lanes, domain.default_attrs, random.Random(machine.rng.random()), domain.policy.maps_private
     )
