@@ -4,6 +4,7 @@ Spec: IHI0070 chapter 4. Facts: ARM-CMD-*. SSec is 0 in a Non-secure queue.
 """
 
 from hitless.bits import Field, Layout, bit, reserved
+from hitless_arm_smmu.layouts import gaps
 
 CFGI_STE, CFGI_STE_RANGE, CFGI_CD, CFGI_CD_ALL = 0x03, 0x04, 0x05, 0x06
 TLBI_NH_ALL, TLBI_NH_ASID, TLBI_NH_VA, TLBI_NH_VAA = 0x10, 0x11, 0x12, 0x13
@@ -27,11 +28,8 @@ _RANGE = (
 
 def _layout(name: str, section: str, *fields: Field) -> Layout:
     """A command whose undeclared bits are reserved."""
-    known = sorted((_OPCODE, *fields), key=lambda field: field.lo)
-    gaps = [reserved(b.lo - 1, a.hi + 1) for a, b in zip(known, known[1:], strict=False) if b.lo > a.hi + 1]
-    if known[-1].hi < 127:
-        gaps.append(reserved(127, known[-1].hi + 1))
-    return Layout(name, f"IHI0070 {section}", (*known, *gaps), 128)
+    known = (_OPCODE, *fields)
+    return Layout(name, f"IHI0070 {section}", (*known, *(reserved(hi, lo) for hi, lo in gaps(known, 128))), 128)
 
 
 LAYOUTS = {
@@ -77,4 +75,4 @@ LAYOUTS = {
         Field("MSIAddress[55:2]", 119, 66),
     ),
 }
-"""Layouts by opcode. Left out: PREFETCH, PRI_RESP, STALL_TERM, DPTI, and the TLBIs of EL2 and EL3 by address or ASID."""
+"""Layouts by opcode. Left out: PREFETCH_*, PRI_RESP, STALL_TERM, DPTI_*, and the other TLBI of EL2 and EL3."""

@@ -77,7 +77,6 @@ class ArmSmmuCommands:
 
     def __init__(self, features: ArmSmmuFeatures, page_format: PageFormat) -> None:
         self._ril = features.ril
-        self._nested = features.nested and page_format.stage == "2"
         self._bits = {"VMID": 16 if features.vmid16 else 8, "ASID": 16 if features.asid16 else 8}
         self._sync = _SYNC_MSI | (_MSI_WRITE_BACK if features.coherent else _MSI_DEVICE)
         self._stage = page_format.stage
@@ -94,14 +93,9 @@ class ArmSmmuCommands:
 
         TTL names the level of the leaves that were there before (ARM-TLBI-3). Where a pointer went,
         leaves of several levels and table descriptors have to go: Leaf = 0, TTL = 0 (ARM-TLBI-4).
-        Under nesting the combined entries of the VMID go too: no address of theirs is known (ARM-TLBI-9).
         """
         level = None if target.tables else target.level
-        found = self._ranges(target, level, tag) if self._ril else self._one_by_one(target, level, tag)
-        return [*found, *self._combined(tag)]
-
-    def _combined(self, tag: int) -> Sequence[Words]:
-        return [(TLBI_NH_ALL | (tag & VMID_MASK) << 32, 0)] if self._nested else []
+        return self._ranges(target, level, tag) if self._ril else self._one_by_one(target, level, tag)
 
     def _ranges(self, target: Target, level: int | None, tag: int) -> list[Words]:
         ttl = 3 - level if level is not None and level < 3 else 0  # Arm levels 0 and -1 have no hint (ARM-TLBI-13)
@@ -130,11 +124,12 @@ class ArmSmmuCommands:
         """The ASID, or the VMID with all that was made of its stage 2."""
         return [(self._whole | tag << 32, 0)]
 
+    def invalidate_nested(self, tag: int) -> Sequence[Words]:
+        """TLBI_NH_ALL: no address of the VMID's combined entries is known here (ARM-TLBI-9)."""
+        return [(TLBI_NH_ALL | (tag & VMID_MASK) << 32, 0)]
+
     def invalidate_device(self, target: Target, device: int) -> Sequence[Words]:
-        """The device holds IOVAs: under nesting a range of stage 2 is not one of them, and everything has to go."""
         head = ATC_INV | device << 32
-        if self._nested:
-            return [(head, _ATC_ALL)]
         return [(head, start | lg2 - 12) for start, lg2 in aligned_blocks(target.first, target.last, 64)]
 
     def wait(self, store_pa: int, value: int) -> Words:

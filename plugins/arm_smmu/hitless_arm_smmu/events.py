@@ -118,6 +118,11 @@ _CLASS = {"structure": 0, "table": 1, "input": 2}
 _FETCH_ADDRESS, _IPA = 0x000F_FFFF_FFFF_FFF8, 0x000F_FFFF_FFFF_F000
 
 
+def _own_access(fault: FaultRecord) -> bool:
+    """Whether the SMMU read for itself: a structure, or an entry of stage 1 tables."""
+    return bool(fault.structure) or fault.target != "input" or (fault.stage == "1" and fault.pa != 0)
+
+
 class ArmSmmuEvents:
     """Encoder and decoder of the SMMUv3 event queue, for streams with CD.R and STE.S2R set (ARM-EVT-4).
 
@@ -138,9 +143,9 @@ class ArmSmmuEvents:
         register instead (ARM-GPT-5), and for a blocked stream, which is terminated without a word. What the
         SMMU itself could not read is told with its address, and with GPCF where that check refused it (ARM-GPT-10).
         """
-        if fault.kind == "blocked" or (fault.kind == "owner" and fault.target == "input"):
-            return None
         refused = fault.kind == "owner"
+        if fault.kind == "blocked" or (refused and not _own_access(fault)):
+            return None
         if refused or fault.kind == "fetch":
             name = _FETCHES.get(fault.structure, "F_WALK_EABT")
         else:

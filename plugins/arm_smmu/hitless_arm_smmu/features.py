@@ -1,5 +1,7 @@
 """What an Arm SMMU may have, and how it is set up."""
 
+from typing import Any
+
 from attrs import frozen
 
 from hitless.plugin import feature
@@ -19,7 +21,7 @@ class ArmSmmuFeatures:
     granule: str = feature(
         "4K", "CD.TG0 or STE.S2TG: the smallest page, and the size of a table", "ARM-LVL-8", tuple(_GRANULES_LG2)
     )
-    va_bits: int = feature(48, "64 - CD.T0SZ: width of stage 1's input", "ARM-S1-5", _INPUT_BITS, formats=_STAGE1)
+    va_bits: int = feature(48, "64 - CD.T0SZ: width of stage 1's input", "ARM-FIRST-5", _INPUT_BITS, formats=_STAGE1)
     ipa_bits: int = feature(48, "64 - STE.S2T0SZ: width of stage 2's input", "ARM-LVL-4", _INPUT_BITS, formats=_STAGE2)
     output_bits: int = feature(
         48, "IDR5.OAS, CD.IPS and STE.S2PS: width of the output", "ARM-LVL-7", (32, 36, 40, 42, 44, 48, 52)
@@ -38,16 +40,10 @@ class ArmSmmuFeatures:
         "ARM-DESC-6",
         formats=_STAGE2,
     )
-    nested: bool = feature(
-        False,
-        "STE.Config 7: stage 1 tables of the guest stand over stage 2, and results of both are cached together",
-        "ARM-TLBI-9",
-        formats=_STAGE2,
-    )
     ns: bool = feature(
         False,
         "stage 1 of a Secure stream leads to Non-secure memory: NS and NSTable are set",
-        "ARM-S1-6",
+        "ARM-FIRST-6",
         formats=_STAGE1,
     )
     ril: bool = feature(True, "IDR3.RIL: invalidation by range and level", "ARM-TLBI-1")
@@ -71,11 +67,11 @@ class ArmSmmuFeatures:
         if wide and self.granule != "64K" and not self.ds:
             return f"52-bit addresses with the {self.granule} granule need ds (ARM-DESC-16)"
         if self.ipa_bits > self.output_bits:
-            return f"an IPA of {self.ipa_bits} bits is wider than the output's {self.output_bits} (ARM-LVL-14)"
+            return f"an IPA of {self.ipa_bits} bits is wider than the output's {self.output_bits} (ARM-LVL-10)"
         return None
 
     @property
-    def common(self) -> dict[str, int | bool]:
+    def common(self) -> dict[str, Any]:
         """What both stages' configurations share."""
         granule_lg2 = _GRANULES_LG2[self.granule]
         return {

@@ -13,10 +13,11 @@ from hitless_arm_smmu.features import ArmSmmuFeatures
 from hitless_arm_smmu.ownership import Gpt
 from hitless_arm_smmu.stage1 import ArmStage1
 from hitless_arm_smmu.stage2 import ArmStage2
+from hitless_arm_smmu.structures import ArmSmmuStructures
 
 
 class ArmSmmuPlugin:
-    """SMMUv3: stage 2 tables, the GPT."""
+    """SMMUv3: tables of both stages, stream tables, the GPT."""
 
     api = API
     title = "Arm SMMUv3 (System Memory Management Unit, IHI0070)"
@@ -48,6 +49,10 @@ class ArmSmmuPlugin:
     @hookimpl
     def hardware(self, page_format: PageFormat, features: ArmSmmuFeatures) -> HardwareFacts:
         return rules.hardware(features)
+
+    @hookimpl
+    def structures(self, page_format: PageFormat, features: ArmSmmuFeatures) -> ArmSmmuStructures:
+        return ArmSmmuStructures(features, page_format)
 
     @hookimpl
     def ownership(self, page_format: PageFormat, features: ArmSmmuFeatures) -> Gpt:

@@ -84,8 +84,9 @@ def recipes(features: ArmSmmuFeatures) -> Recipes:
 def hardware(features: ArmSmmuFeatures) -> HardwareFacts:
     """Below BBML 2 overlapping entries of different size may conflict; invalid descriptors are not cached."""
     return HardwareFacts(
-        "ARM-LIVE-7, ARM-LIVE-10, ARM-TLBI-10",
+        "ARM-LIVE-7, ARM-LIVE-10, ARM-STE-4, ARM-TLBI-10",
         size_conflict=features.bbml < 2,
         address_conflict=True,
         coherent=features.coherent,
+        caches_bad_structures=True,
     )

@@ -1,7 +1,7 @@
 """VMSAv8-64 stage 1, for streams of Non-secure or Secure EL1.
 
 Spec: Arm ARM DDI0487 chapter D8, VMSAv8-64 stage 1 descriptors; IHI0070 5.4 for the fields of the CD.
-Facts: ARM-DESC-*, ARM-S1-*.
+Facts: ARM-DESC-*, ARM-FIRST-*.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,9 @@ from attrs import evolve, frozen
 from hitless.bits import Field, bit, ignored
 from hitless.bits import test as is_set
 from hitless.pagetable import READ, WRITE
+from hitless_arm_smmu.granules import VmsaConfig
 from hitless_arm_smmu.recordings import CACHE, MMIO, NOEXEC, PRIV, XN_BITS, recorded
-from hitless_arm_smmu.vmsa import AF, DBM, SH_INNER, SH_OUTER, Vmsa, VmsaConfig
+from hitless_arm_smmu.vmsa import AF, DBM, SH_INNER, SH_OUTER, Vmsa
 
 ATTR_INDX = Field("AttrIndx", 4, 2, "index of the memory type in MAIR")
 NS = bit("NS", 5, "of a Secure stream: the output is Non-secure")
@@ -31,7 +32,7 @@ UXN_TABLE = bit("UXNTable", 60, "no unprivileged execution below")
 PXN_TABLE = bit("PXNTable", 59, "no privileged execution below")
 
 MAIR = 0xF404_FF44
-"""Memory types by AttrIndx: 0 non-cacheable, 1 write-back, 2 device, 3 inner non-cacheable (ARM-S1-2)."""
+"""Memory types by AttrIndx: 0 non-cacheable, 1 write-back, 2 device, 3 inner non-cacheable (ARM-FIRST-2)."""
 _NON_CACHEABLE, _WRITE_BACK, _DEVICE = 0 << 2, 1 << 2, 2 << 2
 
 
@@ -51,7 +52,7 @@ class Stage1Config(VmsaConfig):
 
 
 class ArmStage1(Vmsa):
-    """Stage 1 tables, from VA to IPA; requests are unprivileged data accesses (ARM-S1-4)."""
+    """Stage 1 tables, from VA to IPA; requests are unprivileged data accesses (ARM-FIRST-4)."""
 
     name: ClassVar[str] = "arm_smmu/stage1"
     title: ClassVar[str] = "VMSAv8-64 stage 1"
@@ -72,12 +73,12 @@ class ArmStage1(Vmsa):
         return (ignored(63, 55, "software, or PBHA"),)
 
     def _upper_table_fields(self) -> tuple[Field, ...]:
-        """Attributes that restrict all that lies below, unless HAD turns them off (ARM-S1-3)."""
+        """Attributes that restrict all that lies below, unless HAD turns them off (ARM-FIRST-3)."""
         fields = (PXN_TABLE, UXN_TABLE, AP_TABLE_PRIVILEGED, AP_TABLE_READ_ONLY)
         return (*(evolve(each, role="ignored") if self.config.had else each for each in fields), NS_TABLE)
 
     def canonical(self, iova: int) -> int:
-        """Addresses of TTB1 have ones above the input size, those of TTB0 zeros (ARM-S1-5)."""
+        """Addresses of TTB1 have ones above the input size, those of TTB0 zeros (ARM-FIRST-5)."""
         return iova | self._ones_above
 
     def table(self, level: int, child_pa: int) -> int:
@@ -98,7 +99,7 @@ class ArmStage1(Vmsa):
         return _WRITE_BACK | access | NG.mask | shared | seen | (NS.mask if self.config.ns else 0)
 
     def rights(self, word: int, level: int) -> int:
-        """What an unprivileged access may do; with hardware dirty state DBM grants writes (ARM-S1-1)."""
+        """What an unprivileged access may do; with hardware dirty state DBM grants writes (ARM-FIRST-1)."""
         if self.is_leaf(word, level):
             if not is_set(word, AP_UNPRIVILEGED):
                 return 0

@@ -12,8 +12,9 @@ from attrs import evolve, frozen
 from hitless.bits import Field, bit, ignored, reserved
 from hitless.bits import test as is_set
 from hitless.pagetable import READ, WRITE
+from hitless_arm_smmu.granules import VmsaConfig
 from hitless_arm_smmu.recordings import CACHE, MMIO, NOEXEC, XN_BITS, recorded
-from hitless_arm_smmu.vmsa import AF, DBM, SH_INNER, SH_OUTER, Vmsa, VmsaConfig
+from hitless_arm_smmu.vmsa import AF, DBM, SH_INNER, SH_OUTER, Vmsa
 
 MEMATTR = Field(
     "MemAttr", 5, 2, "memory type", values={0xF: "Normal write-back", 5: "Normal non-cacheable", 1: "Device-nGnRE"}
@@ -70,6 +71,16 @@ class Stage2Config(VmsaConfig):
             narrow = self.first_level == 1 and self.output_bits < 42
             return narrow or (self.first_level == 0 and self.input_bits == 48)
         return False
+
+    @property
+    def plain(self) -> "Stage2Config":
+        """The same format, with ``concatenate`` set only where it makes a difference."""
+        return evolve(self, concatenate=self.concatenated)
+
+    @property
+    def folded(self) -> "Stage2Config":
+        """With concatenated tables, if that is possible."""
+        return evolve(self, concatenate=True).plain
 
     @property
     def sl0(self) -> int:

@@ -1,4 +1,4 @@
-"""What VMSAv8-64 stage 1 and stage 2 have in common: granules, levels, runs, addresses, the walk.
+"""What VMSAv8-64 stage 1 and stage 2 have in common: layouts, runs, addresses, the walk.
 
 Spec: Arm ARM DDI0487 chapter D8, VMSAv8-64 descriptors; IHI0070 section 3.21.1 for nT.
 Facts: ARM-DESC-*, ARM-LVL-*.
@@ -10,11 +10,12 @@ from abc import abstractmethod
 from functools import cached_property
 from typing import ClassVar
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from hitless.bits import BoolArray, Field, Layout, W, bit, equals, get, ignored, join, keep, put, reserved, select
 from hitless.bits import test as is_set
 from hitless.pagetable import Leaf, LeafSize, Level, PageFormat, Position, WalkFault
+from hitless_arm_smmu.granules import RUNS_LG2, VmsaConfig
 
 VALID = bit("valid", 0)
 TYPE = Field("type", 1, 0, "x0 invalid, 01 block, 11 table or page")
@@ -29,64 +30,6 @@ SH_INNER, SH_OUTER = 3 << 8, 2 << 8
 
 _SHOWS = 3 << 48 | 0xF000
 _ALL = (1 << 64) - 1
-
-RUNS_LG2 = {12: {3: 4, 2: 4, 1: 4, 0: 4}, 14: {3: 7, 2: 5}, 16: {3: 5, 2: 5, 1: 5}}
-"""log2 of the entries of a contiguous run, by granule and Arm level (ARM-LVL-3)."""
-
-
-@frozen(kw_only=True)
-class VmsaConfig:
-    """What the fields of a CD or STE, and the SMMU behind them, make of the format.
-
-    Args:
-        granule_lg2: 12, 14 or 16 (TG0, TG1, S2TG).
-        input_bits: 64 - T0SZ, T1SZ or S2T0SZ.
-        output_bits: IPS or S2PS.
-        ds: DS or S2DS: addresses of 52 bits with the 4K and 16K granules, OA[51:50] in bits 9:8.
-        lpa: the SMMU has addresses of 52 bits, and the granule is 64K: OA[51:48] in bits 15:12.
-        bbml: IDR3.BBML, which decides what nT is.
-        ha: hardware sets AF.
-        hd: hardware marks a leaf with DBM as dirty.
-        affd: a clear AF does not fault.
-        runs: whether contiguous runs are among the leaves; without them the bit is illegal.
-    """
-
-    granule_lg2: int = 12
-    input_bits: int = 48
-    output_bits: int = 48
-    ds: bool = False
-    lpa: bool = False
-    bbml: int = 2
-    ha: bool = False
-    hd: bool = False
-    affd: bool = False
-    runs: bool = True
-
-    @property
-    def stride(self) -> int:
-        """Index bits of a level."""
-        return self.granule_lg2 - 3
-
-    @property
-    def first_level(self) -> int:
-        """Arm's number of the start level without concatenated tables: -1 to 3 (ARM-LVL-13)."""
-        return 4 - -(-(self.input_bits - self.granule_lg2) // self.stride)
-
-    @property
-    def largest_block(self) -> int:
-        """Arm's number of the highest level that may hold leaves (ARM-LVL-2)."""
-        if self.granule_lg2 == 12:
-            return 0 if self.ds else 1
-        return 1 if self.ds or self.lpa else 2
-
-    def levels(self, start: int) -> tuple[Level, ...]:
-        """The levels from Arm level 3 up to the start level, whose table has what bits are left (ARM-LVL-1)."""
-        found = []
-        for number in range(4 - start):
-            lo = self.granule_lg2 + number * self.stride
-            bits = self.stride if 3 - number > start else self.input_bits - lo
-            found.append(Level(number, lo, bits, 3 - number, f"Arm level {3 - number}"))
-        return tuple(found)
 
 
 class Vmsa(PageFormat):
@@ -125,7 +68,7 @@ class Vmsa(PageFormat):
 
     @abstractmethod
     def _other_leaf_fields(self) -> tuple[Field, ...]:
-        """What is in no other list: ignored and reserved bits above the address, and bit 11 where it is no attribute."""
+        """What is in no other list: bits that are reserved or ignored at this stage."""
 
     @abstractmethod
     def _upper_table_fields(self) -> tuple[Field, ...]:
