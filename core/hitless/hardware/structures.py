@@ -108,11 +108,13 @@ class StructureImage(NamedTuple):
         base: the register as hardware holds it, mode and size bits included.
         writes: (pa, words) in any order.
         blocks: the memory that they lie in, (pa, size_lg2).
+        guest_writes: (gpa, words) of structures that a guest owns, in its own memory.
     """
 
     base: int
     writes: tuple[tuple[int, tuple[int, ...]], ...]
     blocks: tuple[tuple[int, int], ...]
+    guest_writes: tuple[tuple[int, tuple[int, ...]], ...] = ()
 
 
 class StructureStore(NamedTuple):
@@ -137,6 +139,13 @@ class TableSource(Protocol):
         """Address of a zeroed, naturally aligned block; raises OutOfTableMemory."""
 
 
+class GuestMemory(TableSource, Protocol):
+    """Guest memory for structures that a guest owns, by guest physical address."""
+
+    def store(self, gpa: int, word: int) -> None:
+        """Write one word."""
+
+
 class Structures(Protocol):
     """A vendor's structures; ``layouts`` holds each one's bits by name (``dte``, ``context``, ``ste``)."""
 
@@ -154,8 +163,12 @@ class Structures(Protocol):
         ``tag`` is stage 2's; ``space`` tells the address spaces of one guest apart (ASID, PASID, PSCID).
         """
 
-    def setup(self, entries: Sequence[StructureEntry], tables: TableSource) -> StructureImage:
+    def setup(
+        self, entries: Sequence[StructureEntry], tables: TableSource, guest: TableSource | None = None
+    ) -> StructureImage:
         """Structures of a unit for all of its devices; what is not named is refused by hardware.
+
+        ``guest`` gives memory for structures that a nested entry's guest owns, by guest physical address.
 
         Raises:
             OutOfTableMemory.  HitlessError: the vendor's structures cannot say this.

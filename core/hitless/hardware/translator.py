@@ -113,7 +113,7 @@ class Translator:
         if found.mode != "translate":
             return self._walk(attachment, found, None, iova, write)
         mine = self.cache(found.stage, found.tag)
-        ats = self._uses_ats(attachment, found)
+        ats = attachment.ats and (found.ats or self.structures is None)
         cached = (attachment.atc if ats else mine).leaves_at(iova)
         if cached:
             if self.conflict(cached):
@@ -202,7 +202,7 @@ class Translator:
         if entry.stable and cache is not None:
             cache.add_leaf(entry)
             cache.evict(self.rng)
-            if self._uses_ats(attachment, found):
+            if attachment.ats and (found.ats or self.structures is None):
                 attachment.atc.add_leaf(entry)
                 attachment.atc.evict(self.rng)
         return self._use(attachment, found.tag, entry, iova, write)
@@ -218,9 +218,6 @@ class Translator:
         if isinstance(entry, str):
             return _refusal(entry, found.stage, leaf.level, iova)
         return entry if entry.rights == at.rights else entry._replace(rights=at.rights)
-
-    def _uses_ats(self, attachment: Attachment, found: Found) -> bool:
-        return attachment.ats and (found.ats or self.structures is None)
 
     def piece(
         self, attachment: Attachment, root: StageRoot | None, leaf: Leaf, address: int, *, host: bool = True
@@ -348,8 +345,8 @@ class _Reader:
         if type(at) is Position:
             below = fmt.levels[at.level]
             span = below.lo + below.bits
-            pointer = CachedTable(address >> span << span, span, at.level, at.table_pa, at.rights, fmt.stage)
-            unit.cache(fmt.stage, root.tag).add_table(pointer)
+            pointer = CachedTable(address >> span << span, span, at.level, at.table_pa, at.rights, at.stage)
+            unit.cache(at.stage, root.tag).add_table(pointer)
         elif nested and isinstance(at, Leaf):
             entry = unit.piece(self.attachment, root, at, address, host=not guest_owned)
             if isinstance(entry, str):

@@ -21,7 +21,7 @@ from hitless.hardware.facts import (
     HardwareFacts,
     Illegal,
 )
-from hitless.hardware.structures import StructureEntry, StructureRound, Structures
+from hitless.hardware.structures import GuestMemory, StructureEntry, StructureRound, Structures
 from hitless.hardware.translator import Attachment, Requester, Translated, Translator
 from hitless.memory import PhysicalMemory
 from hitless.refresh.build import Tables
@@ -34,7 +34,8 @@ _POLLS = 10_000
 class Request:
     """A DMA request between its translation and its completion.
 
-    ``drain``: True or False once a command targeted its translation and said so; None before.
+    ``drain``: True or False once a command targeted its translation and said so; None before. ``gpa``: the guest
+    memory that its issuer wants to reach.
     """
 
     attachment: Attachment
@@ -43,6 +44,7 @@ class Request:
     translated: Translated
     finish: Callable[["Request"], None]
     drain: bool | None = None
+    gpa: int = 0
 
 
 @define(eq=False)
@@ -82,6 +84,7 @@ class Unit:
     event_tail: int = 0
     events_lost: int = 0
     requests: Translator = field(init=False)
+    _guest: GuestMemory | None = None
     _blocks: tuple[tuple[int, int], ...] = ()
     _sequence: int = 0
     _lock: threading.RLock = field(factory=threading.RLock)
@@ -152,21 +155,27 @@ class Unit:
         self.event_tail = 0
         return found
 
-    def attach(self, attachments: Sequence[Attachment], tables: Tables) -> None:
+    def attach(self, attachments: Sequence[Attachment], tables: Tables, guest: GuestMemory | None = None) -> None:
         """Put devices behind the unit: new structures for all of its devices, and the register set to them.
 
         Every device that was attached before is translated as before; what is cached of the old structures goes
-        with the register's write.
+        with the register's write. ``guest`` is where the guest's own structures lie, here and in later calls.
 
         Raises:
             OutOfTableMemory.  HitlessError: the vendor's structures cannot say this.
         """
         found = self.attachments | {(each.device, each.pasid): each for each in attachments}
         if self.structures is not None:
-            image = self.structures.setup([_entry(each) for each in found.values()], tables)
+            entries = [_entry(each) for each in found.values()]
+            self._guest = guest = guest or self._guest
+            image = self.structures.setup(entries, tables, *([] if guest is None else [guest]))
             for pa, words in image.writes:
                 for i, word in enumerate(words):
                     self.memory.store(pa + 8 * i, word)
+            if guest is not None:
+                for gpa, words in image.guest_writes:
+                    for i, word in enumerate(words):
+                        guest.store(gpa + 8 * i, word)
             self.requests.set_base(image.base)
             old, self._blocks = self._blocks, image.blocks
             for pa, size_lg2 in old:
