@@ -182,11 +182,6 @@ def fill_ramp(view: U64Array, first: int, increment: int) -> None:
     view[:] = np.arange(len(view), dtype=np.uint64) * np.uint64(increment) + np.uint64(first)
 
 
-def or_into(view: U64Array, bits: int) -> None:
-    """Set bits in every word of an array."""
-    view |= np.uint64(bits)
-
-
 def _by_position(fields: Sequence[Field]) -> tuple[Field, ...]:
     return tuple(sorted(fields, key=lambda each: each.lo))
 
