@@ -32,7 +32,7 @@ class ArmSmmuPlugin:
 
     @hookimpl
     def split_rules(self, page_format: PageFormat, features: ArmSmmuFeatures) -> SplitRules:
-        return rules.split_rules(page_format)
+        return rules.split_rules(page_format, features)
 
     @hookimpl
     def recipes(self, page_format: PageFormat, features: ArmSmmuFeatures) -> Recipes:

@@ -81,6 +81,10 @@ class ArmStage1(Vmsa):
         """Addresses of TTB1 have ones above the input size, those of TTB0 zeros (ARM-FIRST-5)."""
         return iova | self._ones_above
 
+    def hardware_clears(self, level: int) -> int:
+        """A write to a clean page clears AP[2] (ARM-FIRST-1)."""
+        return self.hardware_set(level) & AP_READ_ONLY.mask
+
     def table(self, level: int, child_pa: int) -> int:
         """A pointer that restricts nothing."""
         return super().table(level, child_pa) | (NS_TABLE.mask if self.config.ns else 0)

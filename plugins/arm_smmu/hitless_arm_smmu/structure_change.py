@@ -27,6 +27,7 @@ from hitless_arm_smmu.structure_setup import ste_fields
 
 _CONFIG, _V, _CD_V = STE["Config"].mask, STE["V"].mask, CD["V"].mask
 _TO_CDS = ("S1Fmt", "S1ContextPtr", "S1CDMax", "S1DSS")
+_NESTED = 7
 _ATC_ALL = 52
 
 Load = Callable[[int], int]
@@ -52,9 +53,10 @@ def change(
     """
     at = _follow(reader, reader.start(base, entry.device, None), load, "ste")
     old = _words(at, load)
-    if entry.pasid is not None:
+    nested = STE.decode(old)["Config"] == _NESTED or (entry.stage1 is not None and entry.stage2 is not None)
+    if entry.pasid is not None and not (nested and entry.blocked):
         return _change_cd(reader, entry, at, old, load, features)
-    if entry.blocked:
+    if entry.blocked:  # of a nested PASID too: its CD is the guest's
         return _change_ste(entry, at.pa, old, (_off(old), *old[1:]))
     fields = ste_fields(entry, features)
     if entry.stage1 is None:
@@ -62,7 +64,8 @@ def change(
             raise unfit(f"device {entry.device:#x} has CDs for its PASIDs", "set up the unit's structures anew")
         return _change_ste(entry, at.pa, old, STE.encode(**fields))
     new = STE.encode(**fields, **{name: STE.decode(old)[name] for name in _TO_CDS})
-    return [*_change_cd(reader, entry, at, old, load, features), *_change_ste(entry, at.pa, old, new)]
+    rounds = [] if nested else _change_cd(reader, entry, at, old, load, features)
+    return [*rounds, *_change_ste(entry, at.pa, old, new)]
 
 
 def _change_ste(entry: StructureEntry, pa: int, old: Words, new: Words) -> list[StructureRound]:
@@ -87,8 +90,8 @@ def _change_cd(
 ) -> list[StructureRound]:
     """New words of a CD, or V = 0; what was made with the old ones goes, by ASID."""
     fields = STE.decode(ste)
-    if not fields["S1ContextPtr"]:
-        raise unfit(f"device {entry.device:#x} has no CDs", "set up the unit's structures anew")
+    if not fields["S1ContextPtr"] or fields["Config"] == _NESTED:
+        raise unfit(f"device {entry.device:#x} has no CDs of the host", "set up the unit's structures anew")
     pasid = -1 if entry.pasid is None else entry.pasid
     on = ste if fields["Config"] & STAGE_1 else (ste[0] & ~_CONFIG | (BYPASS | STAGE_1) << 1, *ste[1:])
     cd = _follow(reader, reader.step(at._replace(context=(entry.device, pasid)), on), load, "cd")

@@ -23,14 +23,14 @@ _INCOMING = 1
 class _Image:
     """What is being written: words, and the blocks that they lie in, none smaller than a page."""
 
-    def __init__(self, tables: TableSource) -> None:
-        self._tables = tables
+    def __init__(self, memory: TableSource) -> None:
+        self._memory = memory
         self.blocks: list[tuple[int, int]] = []
         self.writes: list[tuple[int, Words]] = []
 
     def allocate(self, lg2: int) -> int:
         size_lg2 = max(lg2, _PAGE_LG2)
-        pa = self._tables.allocate(size_lg2)
+        pa = self._memory.allocate(size_lg2)
         self.blocks.append((pa, size_lg2))
         return pa
 
@@ -39,17 +39,19 @@ class _Image:
         self.writes += [(pa + 64 * index, words) for index, words in entries.items()]
 
 
-def setup(entries: Sequence[StructureEntry], tables: TableSource, features: ArmSmmuFeatures) -> StructureImage:
+def setup(
+    entries: Sequence[StructureEntry], tables: TableSource, guest: TableSource | None, features: ArmSmmuFeatures
+) -> StructureImage:
     """A stream table with an STE for each device, and CDs where there is a stage 1.
 
-    Under nesting CDs have guest physical addresses: stage 2 has to map them to themselves.
+    The CDs of a nested device are its guest's: they lie in guest memory, at guest physical addresses (ARM-CD-5).
 
     Raises:
         OutOfTableMemory.  HitlessError: STE and CD cannot say this.
     """
-    image = _Image(tables)
+    image, owned = _Image(tables), _Image(guest) if guest is not None else None
     by_device = groupby(sorted(entries, key=lambda entry: entry.device), key=lambda entry: entry.device)
-    stes = {device: _device(list(here), image, features) for device, here in by_device}
+    stes = {device: _device(list(here), image, owned, features) for device, here in by_device}
     bits = max((device.bit_length() for device in stes), default=0)
     if features.two_level:
         base = _two_level(stes, max(bits, _SPLIT), image)
@@ -57,7 +59,8 @@ def setup(entries: Sequence[StructureEntry], tables: TableSource, features: ArmS
         table = image.allocate(bits + 6)
         image.table(table, stes)
         base = STRTAB_BASE.encode(ADDR=table >> 6, LOG2SIZE=bits)
-    return StructureImage(STRTAB_BASE.join(base), tuple(image.writes), tuple(image.blocks))
+    guest_writes = tuple(owned.writes) if owned else ()
+    return StructureImage(STRTAB_BASE.join(base), tuple(image.writes), tuple(image.blocks), guest_writes)
 
 
 def _two_level(stes: Mapping[int, Words], bits: int, image: _Image) -> Words:
@@ -78,8 +81,8 @@ def _groups(entries: Mapping[int, Words], bits: int) -> list[tuple[int, dict[int
     return list(found.items())
 
 
-def _device(entries: list[StructureEntry], image: _Image, features: ArmSmmuFeatures) -> Words:
-    """One device's STE; its CDs go to the image."""
+def _device(entries: list[StructureEntry], image: _Image, guest: _Image | None, features: ArmSmmuFeatures) -> Words:
+    """One device's STE; its CDs go to the image, or to the guest's."""
     device = entries[0].device
     live = [entry for entry in entries if not entry.blocked]
     if not live:
@@ -98,6 +101,10 @@ def _device(entries: list[StructureEntry], image: _Image, features: ArmSmmuFeatu
         roots[0] = alone.stage1
     if not roots:
         return STE.encode(**ste_fields(live[0], features))
+    if live[0].stage2 is not None:
+        if guest is None:
+            raise unfit(f"device {device:#x} is nested, and there is no guest memory", "say where its guest's CDs lie")
+        image = guest
     # A CD table serves the device even where its plain requests bypass stage 1.
     fields = ste_fields(live[0]._replace(stage1=next(iter(roots.values()))), features)
     contexts = _contexts(roots, max(spaces, default=0), image, features)

@@ -169,9 +169,11 @@ class ArmSmmuStructures:
 
     # -- writing
 
-    def setup(self, entries: Sequence[StructureEntry], tables: TableSource) -> StructureImage:
+    def setup(
+        self, entries: Sequence[StructureEntry], tables: TableSource, guest: TableSource | None = None
+    ) -> StructureImage:
         """See :func:`hitless_arm_smmu.structure_setup.setup`."""
-        return setup(entries, tables, self._features)
+        return setup(entries, tables, guest, self._features)
 
     def change(self, base: int, entry: StructureEntry, load: Callable[[int], int]) -> Sequence[StructureRound]:
         """See :func:`hitless_arm_smmu.structure_change.change`."""
