@@ -152,7 +152,7 @@ class _Possible:
     def __call__(self, features: Features) -> bool:
         key = tuple(sorted(features.items()))
         if key not in self._known:
-            self._known[key] = not self.registry.feature_faults(self.vendor, features)
+            self._known[key] = not self.registry.feature_faults(self.vendor, features, page_format=self.page_format)
         return self._known[key]
 
 
