@@ -44,6 +44,7 @@ class Link:
     word: int
     alive: int
     born: int = -1
+    stale: bool = False
     window: Window = field(factory=Window)
 
     @property
@@ -87,6 +88,7 @@ class Held:
     stable: bool = True
     kind: str = ""
     born: int = -1
+    drained: int = 0
     undrained: int = 0
     window: Window = field(factory=Window)
 
@@ -107,9 +109,18 @@ class Held:
             self.stable,
             self.kind,
             self.born,
+            self.drained,
             self.undrained,
             self.window,
         )
+
+    def ask_drain(self, bit: int, *, asked: bool | None) -> None:
+        """A command says itself whether the wait ends the requests (``bit``) that used what it targets."""
+        if asked:
+            self.drained |= bit
+            self.undrained &= ~bit
+        elif asked is False and not self.drained & bit:
+            self.undrained |= bit
 
     def targeted(self, drops: Drops) -> tuple[int, int] | None:
         """The part that a command targets."""
@@ -159,7 +170,7 @@ class HeldIndex:
                 at += 1
         return found
 
-    def reach(self, drops: Drops) -> list[Held]:
+    def targeted(self, drops: Drops) -> list[Held]:
         """Live facts that a command may target."""
         if drops.leaf_match is not Match.LEAF_OVERLAPS:
             return self.over(drops.first, drops.last + 1)

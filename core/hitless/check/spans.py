@@ -31,6 +31,11 @@ class LeafSpan(NamedTuple):
     table_pa: int
     word: int
 
+    def clip(self, start: int, end: int) -> "LeafSpan":
+        """The part of it in a range."""
+        a, b = max(start, self.start), min(end, self.end)
+        return self if (a, b) == self[:2] else self._replace(start=a, end=b, oa=self.oa + a - self.start)
+
 
 class PointerSpan(NamedTuple):
     """One pointer; ``child`` is the table as a walk comes to it."""
@@ -52,6 +57,10 @@ class FaultSpan(NamedTuple):
     table_pa: int
     word: int
 
+    def clip(self, start: int, end: int) -> "FaultSpan":
+        """The part of it in a range."""
+        return self._replace(start=max(start, self.start), end=min(end, self.end))
+
 
 Span: TypeAlias = LeafSpan | PointerSpan | FaultSpan
 
@@ -70,8 +79,7 @@ class Reader:
     def table(self, table: Table, start: int, end: int) -> Iterator[Span]:
         """The spans of a table that touch ``[start, end)``, in order, as memory stands."""
         level = self._fmt.levels[table.level]
-        stop = table.base + (1 << level.lo + level.bits)
-        start, end = max(start, table.base), min(end, stop)
+        start, end = max(start, table.base), min(end, self.end(table))
         if start >= end:
             return
         first, last = (start - table.base) >> level.lo, (end - 1 - table.base) >> level.lo
@@ -88,6 +96,15 @@ class Reader:
             yield table, span
             if isinstance(span, PointerSpan):
                 yield from self.below(span.child, start, end)
+                beyond = self.end(span.child)  # a pointer that skips levels reaches less than its entry spans
+                if beyond < min(span.end, end):
+                    at = max(beyond, start)
+                    yield table, FaultSpan(at, span.end, "range", table.level, table.pa, span.word)
+
+    def end(self, table: Table) -> int:
+        """The first IOVA beyond what a table translates."""
+        level = self._fmt.levels[table.level]
+        return table.base + (1 << level.lo + level.bits)
 
     def _spans(self, table: Table, group: Group) -> Iterator[Span]:
         fmt, level = self._fmt, self._fmt.levels[table.level]

@@ -92,8 +92,10 @@ class Truth:
             if a >= b:
                 continue
             shift = a - run.start
-            yield run if (a, b) == run[:2] else TruthRun(
-                a, b, run.old_owner, run.new_owner, run.old_pa + shift, run.new_pa + shift
+            yield (
+                run
+                if (a, b) == run[:2]
+                else TruthRun(a, b, run.old_owner, run.new_owner, run.old_pa + shift, run.new_pa + shift)
             )
 
 

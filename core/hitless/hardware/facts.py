@@ -147,6 +147,10 @@ class HardwareFacts:
         size_conflict: two cached leaves of different size for one address may end in a fault (rule K1).
         address_conflict: the same for two that lead to different addresses: a new output address
             needs break-before-make.
+        size_address_conflict: two cached leaves for one address that differ in size and in address are
+            undefined: size and address never change together.
+        atc_in_order: a device's invalidation takes effect after the commands that stand before it in
+            the queue; if not, a wait has to stand between.
         caches_not_present: not-present results may be cached (Intel CM, AMD NpCache).
         pieces_lg2: sizes (log2) that a larger leaf may be cached as, besides the whole leaf.
         coherent: table walks snoop the CPU's caches.
@@ -157,6 +161,8 @@ class HardwareFacts:
     source: str
     size_conflict: bool = False
     address_conflict: bool = False
+    size_address_conflict: bool = False
+    atc_in_order: bool = False
     caches_not_present: bool = False
     pieces_lg2: tuple[int, ...] = ()
     coherent: bool = True

@@ -37,6 +37,15 @@ class OwnerTable:
             found = owner
         return found
 
+    def run(self, pa: int) -> tuple[int, int]:
+        """The physical range around an address with one owner and entry size."""
+        start, end = self._map.run(pa >> PAGE_LG2)
+        return start << PAGE_LG2, end << PAGE_LG2
+
+    def copy(self) -> "OwnerTable":
+        """A table with the same entries that changes on its own."""
+        return OwnerTable(self._map.copy())
+
     def sizes(self, start_pa: int, end_pa: int) -> set[int]:
         """log2 of the sizes of all entries in a range."""
         return {value // _OWNERS for _, _, value in self._map.runs(start_pa >> PAGE_LG2, end_pa >> PAGE_LG2)}
