@@ -34,6 +34,8 @@ from hitless.refresh.commands import Target, Words
 V, L, R, WR, U, M, N = 1, 2, 4, 8, 16, 32, 64
 RW = R | WR
 PAGE = 1 << 12
+POOLS = (0x100000, 0x200000)
+"""Where guest memory lies: page by page behind each of these addresses."""
 LEAVES, POINTERS, ANY_TAG, DEVICE, DRAIN_READS, DRAIN_WRITES, DOMAIN = (
     1 << 4,
     1 << 5,
@@ -51,7 +53,7 @@ class Facts:
 
     Args:
         bits: index bits of each level, level 0 first; a level-0 entry maps 4K.
-        drains_in_command: commands say by their bits 8 and 9 what the next wait drains.
+        drains_in_command: commands to a unit's own caches say by bits 8 and 9 what the next wait drains.
         verdict_cached: see :class:`Ownership`.
         verdict_unit: the owner check looks at, and its verdict holds for, the ``page``, the ``leaf``, or the ``entry``
             of the owner table, as far as the leaf reaches.
@@ -218,7 +220,7 @@ class MiniCommands:
             return [NoEffect("MINI-2")]
         if low & 15 != 1:
             return [Illegal("MINI-2", "no such opcode")]
-        of, drains = low >> 16 & 0xFFFF, self.facts.drains_in_command
+        of, drains = low >> 16 & 0xFFFF, self.facts.drains_in_command and not low & DEVICE
         levels = frozenset(level for level in range(4) if low >> 10 + level & 1)
         return [
             Drops(
@@ -248,6 +250,7 @@ def hardware(facts: Facts) -> HardwareFacts:
         "MINI-4",
         size_conflict=True,
         address_conflict=True,
+        atc_in_order=facts.atc_in_order,
         caches_not_present=facts.caches_not_present,
         pieces_lg2=facts.pieces,
         coherent=facts.coherent,

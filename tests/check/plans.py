@@ -6,20 +6,20 @@ Fill goes into fresh tables, a Store expects what memory holds); everything else
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
 from attrs import define, evolve, field
 
 from check import mini
-from check.mini import PAGE, Case, Facts
+from check.mini import PAGE, POOLS, Case, Facts
+from check.mistakes import MISTAKES
 from hitless.hardware.facts import Match
 from hitless.plan import Barrier, Clean, Fill, Invalidate, Own, Release, Section, Step, Store, Wait
 from hitless.plan.steps import FillRun
 
 Steps: TypeAlias = list[tuple[Section, Step]]
 _MOST_PENDING = 5
-_POOLS = (0x100000, 0x200000)
 _ROOT, _TABLE_STRIDE = 0x1000, 0x100
 
 
@@ -32,8 +32,8 @@ def draw(seed: int, *, mutated: bool) -> Case:
         case = draft.case
         if mutated:
             for _ in range(rng.choice((1, 1, 2, 3))):
-                rng.choice(MUTATIONS)(rng, case)
-        case.steps = list(_as_memory_stands(case))
+                rng.choice(MISTAKES)(rng, case)
+        case.steps = list(as_memory_stands(case))
         if _most_pending(case.steps) <= _MOST_PENDING:
             return case
 
@@ -104,7 +104,7 @@ class Draft:
         )
         self.case = Case(self.facts, dict(words), root, tuple(units), trusted=rng.random() < 0.3)
         for page in range(self.facts.pages):
-            for pool in _POOLS:
+            for pool in POOLS:
                 if rng.random() < 0.15:
                     self.case.owners[pool + page * PAGE] = (1, 12)
         for _ in range(rng.choice((1, 2, 2, 3, 4))):
@@ -149,7 +149,7 @@ class Draft:
         rng = self.rng
         bits = rng.choice((mini.RW,) * 6 + (mini.R, mini.RW | mini.U, mini.RW | mini.M))
         size = 2 << self.facts.lo(level)  # room for a run
-        return mini.leaf(rng.choice(_POOLS) // size * size + start, bits)
+        return mini.leaf(rng.choice(POOLS) // size * size + start, bits)
 
     def pointer(self, table: int) -> int:
         return mini.pointer(table, self.rng.choice((mini.RW,) * 8 + (mini.R,)))
@@ -367,102 +367,7 @@ def _table_of(word: int) -> int:
     return word & 0xFFFFFFFFFFF00
 
 
-# -- mistakes
-
-
-def _some(rng: random.Random, case: Case, *kinds: type) -> int | None:
-    """The index of a random step of some kinds."""
-    found = [index for index, (_, step) in enumerate(case.steps) if isinstance(step, kinds or (object,))]
-    return rng.choice(found) if found else None
-
-
-def _without(*kinds: type) -> Callable[[random.Random, Case], None]:
-    def without(rng: random.Random, case: Case) -> None:
-        if (index := _some(rng, case, *kinds)) is not None:
-            del case.steps[index]
-
-    return without
-
-
-def _moved(kind: type, by: tuple[int, ...]) -> Callable[[random.Random, Case], None]:
-    """A step too early or too late: release or invalidate early, link before fill, a barrier too late, ..."""
-
-    def moved(rng: random.Random, case: Case) -> None:
-        if (index := _some(rng, case, kind)) is not None:
-            case.steps.insert(max(index + rng.choice(by), 0), case.steps.pop(index))
-
-    return moved
-
-
-def _command(
-    change: Callable[[random.Random, Case, Invalidate], tuple[int, int]],
-) -> Callable[[random.Random, Case], None]:
-    """Another command in place of a random one."""
-
-    def command(rng: random.Random, case: Case) -> None:
-        if (index := _some(rng, case, Invalidate)) is not None:
-            section, step = case.steps[index]
-            assert isinstance(step, Invalidate)
-            case.steps[index] = section, evolve(step, words=change(rng, case, step))
-
-    return command
-
-
-def _narrowed(rng: random.Random, case: Case, step: Invalidate) -> tuple[int, int]:
-    first = rng.randrange(case.facts.pages)
-    return step.words[0], first | rng.randrange(first, min(first + 2, case.facts.pages)) << 32
-
-
-def _retagged(rng: random.Random, case: Case, step: Invalidate) -> tuple[int, int]:
-    return step.words[0] ^ rng.choice((1, 2, 3, 16)) << 16, step.words[1]
-
-
-def _flipped(rng: random.Random, case: Case, step: Invalidate) -> tuple[int, int]:
-    """Pointers or leaves left out, another level, a drain bit."""
-    bits = (mini.POINTERS,) * 4 + (mini.LEAVES, mini.DRAIN_READS, mini.DRAIN_WRITES, 1 << 10, 1 << 11, 1 << 12)
-    return step.words[0] ^ rng.choice(bits), step.words[1]
-
-
-def _stored(rng: random.Random, case: Case) -> None:
-    """A store too many: of the same entry as another step's, or of any, with an old word, a new one or none."""
-    index = _some(rng, case, Store)
-    words = [word for word in case.words.values() if word & 3 == 3] or [0]
-    if index is not None:
-        section, step = case.steps[index]
-        assert isinstance(step, Store)
-        word = rng.choice((0, rng.choice(words), step.new, step.new ^ mini.WR, step.new | 1 << 7))
-        again = evolve(step, new=word if step.level == 0 or word & 3 == 3 else 0)
-        case.steps.insert(index + rng.choice((0, 1, 1, 2, 3)), (section, again))
-
-
-def _owned(rng: random.Random, case: Case) -> None:
-    """An owner change at a wrong moment."""
-    pa = rng.choice(_POOLS) + rng.randrange(case.facts.pages) * PAGE
-    step = Own("SET", pa, pa + PAGE, rng.choice((0, 1)), 12, rng.choice(("none", "iotlb")))
-    case.steps.insert(rng.randrange(len(case.steps) + 1), ("own", step))
-
-
-MUTATIONS: tuple[Callable[[random.Random, Case], None], ...] = (
-    _without(Invalidate),
-    _without(Wait),
-    _without(Barrier),
-    _without(Clean, Barrier),
-    _without(Store, Fill),
-    _moved(Invalidate, (-3, -2, -1, 1, 2)),
-    _moved(Release, (-4, -3, -2, -1)),
-    _moved(Fill, (1, 2, 3, 4)),
-    _moved(Barrier, (-2, -1, 1, 2, 3)),
-    _moved(Wait, (-2, -1, 1, 2, 3)),
-    _moved(Store, (-3, -2, -1, 1, 2, 3)),
-    _command(_narrowed),
-    _command(_retagged),
-    _command(_flipped),
-    _stored,
-    _owned,
-)
-
-
-def _as_memory_stands(case: Case) -> Iterator[tuple[Section, Step]]:
+def as_memory_stands(case: Case) -> Iterator[tuple[Section, Step]]:
     """The steps, each store expecting what memory holds by then."""
     now = dict(case.words)
     for section, step in case.steps:

@@ -4,7 +4,8 @@ import pytest
 from attrs import evolve
 
 from check.mini import ANY_TAG, DEVICE, DRAIN_WRITES, LEAVES, POINTERS, RW, Case, Facts, M, N, R, U, drop, leaf, pointer
-from check.oracle import READ, WRITE, Seen, enumerate_plan, whole
+from check.oracle import Seen, enumerate_plan, whole
+from check.world import READ, WRITE
 from hitless.hardware.facts import Match
 from hitless.plan import Barrier, Clean, Fill, Invalidate, Own, Release, Store, Wait
 from hitless.plan.steps import FillRun
@@ -206,7 +207,7 @@ def test_a_verdict_holds_for_no_more_than_its_size():
     pieces = {(0x2000 + at, 12, pa + at, 13) for at in (0, PAGE) for pa in (B, C)}
     assert {each for _, pair in per_page.pairs for each in pair} == pieces
     whole_leaf = whole(enumerate_plan(case(REPLACE, verdict_cached=True, verdict_unit="leaf")))
-    assert whole_leaf.pairs == {(("tlb", "u0"), frozenset({(0x2000, 13, B, 13), (0x2000, 13, C, 13)}))}
+    assert whole_leaf.pairs == {(("tlb", "u0", "1"), frozenset({(0x2000, 13, B, 13), (0x2000, 13, C, 13)}))}
 
 
 def test_what_a_wait_does_not_drain_stays_in_flight():
@@ -243,7 +244,7 @@ def test_a_cut_makes_pairs_and_break_before_make_does_not():
     fill = Fill(TABLE, 4, [FillRun(TABLE, 2, leaf(B), PAGE)])
     cut = (fill, BARRIER, store(ROOT + 8, pointer(TABLE)), BARRIER, invalidate(2, 3), WAIT)
     old, low, high = (0x2000, 13, B, 13), (0x2000, 12, B, 12), (0x3000, 12, B + PAGE, 12)
-    place = ("tlb", "u0")
+    place = ("tlb", "u0", "1")
     moments = enumerate_plan(case(*cut))
     assert moments[2].pairs == frozenset()
     assert moments[3].pairs == {(place, frozenset({old, low})), (place, frozenset({old, high}))}
@@ -298,7 +299,7 @@ def test_each_entry_of_a_run_gives_the_whole():
     moments = enumerate_plan(case(store(ROOT + 8, leaf(C)), words=words, bits=(2,)))
     assert [gets(moments[0], page) for page in range(4)] == [{A}, {A + PAGE}, {B}, {C}]
     assert gets(moments[1], 1) == {A + PAGE, C}
-    assert moments[1].pairs == {(("tlb", "u0"), frozenset({(0, 13, A, 13), (PAGE, 12, C, 12)}))}
+    assert moments[1].pairs == {(("tlb", "u0", "1"), frozenset({(0, 13, A, 13), (PAGE, 12, C, 12)}))}
 
 
 def test_reserved_bits_and_pointers_below_the_last_level_fault():
