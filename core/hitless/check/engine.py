@@ -17,12 +17,15 @@ from hitless.check.subject import Subject
 from hitless.check.verdicts import Verdicts
 from hitless.hardware.facts import Completes, Effect
 from hitless.pagetable import READ, WRITE
-from hitless.plan import Barrier, Clean, Fill, Invalidate, Own, Release, Section, Step, Store, Wait
+from hitless.plan import Barrier, Clean, Fill, Invalidate, Own, Release, Step, Store, Wait
 from hitless.units import SPACE
 
 
 class Watcher:
     """What a rule, or a collector, hears; all of it may be left out."""
+
+    def entered(self, engine: "Engine", section: str) -> None:
+        """A section begins; ``end``: refresh has returned."""
 
     def readable(self, engine: "Engine", span: LeafSpan | FaultSpan) -> None:
         """A walk may end like this from now on."""
@@ -77,7 +80,7 @@ class Engine:
     subject: Subject
     watchers: Sequence[Watcher]
     now: int = 0
-    section: Section | str = "prepare"
+    section: str = ""
     facts: HeldIndex = field(factory=HeldIndex)
     places: Places = field(init=False)
     links: Links = field(init=False)
@@ -104,11 +107,19 @@ class Engine:
     def run(self) -> None:
         """All steps, then the end."""
         for number, (section, step) in enumerate(self.subject.steps):
-            self.now, self.section = number, section
+            self.now = number
+            self._enter_section(section)
             self.step(step)
-        self.now, self.section = len(self.subject.steps), "end"
+        self.now = len(self.subject.steps)
+        self._enter_section("end")
         for watcher in self.watchers:
             watcher.ended(self)
+
+    def _enter_section(self, section: str) -> None:
+        if section != self.section:
+            self.section = section
+            for watcher in self.watchers:
+                watcher.entered(self, section)
 
     def step(self, step: Step) -> None:
         """One step."""
@@ -153,6 +164,18 @@ class Engine:
         for _, span in self.reader.below(self.root, start, end):
             if not isinstance(span, PointerSpan):
                 yield span.clip(start, end)
+
+    def older(self, start: int, end: int) -> Iterator[LeafSpan | FaultSpan]:
+        """How walks of a range may end besides: by words that were overwritten and have not settled."""
+        for old in [each for many in self._unsettled.values() for each in many]:
+            if old.span.start >= end or start >= old.span.end:
+                continue
+            if isinstance(old.span, PointerSpan):
+                for _, span in self.reader.below(old.span.child, max(start, old.span.start), min(end, old.span.end)):
+                    if not isinstance(span, PointerSpan):
+                        yield span.clip(start, end)
+            else:
+                yield old.span.clip(start, end)
 
     def reachable(self, table_pa: int) -> bool:
         """Whether any walk can come to a table: from the root, or from a cached pointer."""

@@ -93,8 +93,8 @@ def observe(subject: Subject) -> Observation:
     for span in engine.spans(0, size):
         collector.readable(engine, span)
     look()
-    for number, (section, step) in enumerate(subject.steps):
-        engine.now, engine.section = number, section
+    for number, (_, step) in enumerate(subject.steps):
+        engine.now = number
         engine.step(step)
         look()
     flight = _flight(engine, size)
@@ -110,7 +110,9 @@ def _possible(engine: Engine, size: int) -> list[Held]:
 def _cached(engine: Engine, size: int) -> Iterator[tuple[tuple[str, ...], set[CachedLeaf]]]:
     """What each cache may hold."""
     possible = [fact for fact in _possible(engine, size) if not fact.kind]
-    places = [(("tlb", unit.name, str(unit.tag)), 1 << i) for i, unit in enumerate(engine.subject.units)]
+    places: list[tuple[tuple[str, ...], int]] = [
+        (("tlb", unit.name, str(unit.tag)), 1 << i) for i, unit in enumerate(engine.subject.units)
+    ]
     places += [(("atc", str(device)), engine.places.atc(i)) for i, (_, device) in enumerate(engine.places.atcs)]
     for place, bit in places:
         leaves: set[CachedLeaf] = set()

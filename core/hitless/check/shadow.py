@@ -17,10 +17,10 @@ from hitless.plan import Clean, Fill, FillRun, Section, Step
 
 
 class Group(NamedTuple):
-    """``count`` entries of a table from ``index`` on: ``first``, ``first + increment``, ... modulo 2**64."""
+    """``entries`` entries of a table from index ``at`` on: ``first``, ``first + increment``, ... modulo 2**64."""
 
-    index: int
-    count: int
+    at: int
+    entries: int
     first: int
     increment: int
 
@@ -199,15 +199,15 @@ def _merged(plain: Iterator[Group], special: dict[int, int], first: int, last: i
             if group is None:
                 yield Group(at, end - at + 1, 0, 0)
             else:
-                word = (group.first + (at - group.index) * group.increment) & MASK64
+                word = (group.first + (at - group.at) * group.increment) & MASK64
                 yield Group(at, end - at + 1, word, group.increment if end > at else 0)
             at = end + 1
 
     for group in plain:
-        if group.index > last:
+        if group.at > last:
             break
-        if group.index + group.count <= first:
+        if group.at + group.entries <= first:
             continue
-        yield from emit(min(group.index - 1, last), None)
-        yield from emit(min(group.index + group.count - 1, last), group)
+        yield from emit(min(group.at - 1, last), None)
+        yield from emit(min(group.at + group.entries - 1, last), group)
     yield from emit(last, None)

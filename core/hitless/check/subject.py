@@ -1,7 +1,7 @@
 """What is checked: an address space as it stands, the plan, and the truth that guest_memfd holds."""
 
-from collections.abc import Iterator, Sequence
 from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from attrs import define, field, frozen

@@ -1,6 +1,6 @@
 """The Vendor record: all strategies of one vendor for one format, resolved once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import frozen
@@ -19,6 +19,7 @@ class Vendor:
         name: the vendor's name.
         distribution, version: who shipped the plugin.
         features: an instance of the vendor's features class.
+        rules: makers of a vendor's own rules, for the checker.
         origins: for each strategy the distribution (and extension) that answered.
     """
 
@@ -34,3 +35,4 @@ class Vendor:
     hardware: HardwareFacts
     ownership: Ownership
     origins: Mapping[str, str]
+    rules: tuple[Callable[[], Any], ...] = ()

@@ -28,9 +28,11 @@ def recipes(features: IntelFeatures) -> Recipes:
 
 
 def hardware(features: IntelFeatures) -> HardwareFacts:
-    """Leaves may be cached whole or fractured; several for one address never conflict."""
+    """Leaves may be cached whole or fractured; several for one address never conflict, unless size and address differ."""
     return HardwareFacts(
-        "INTEL-INV-7, INTEL-LIVE-8",
+        "INTEL-INV-7, INTEL-LIVE-8, INTEL-LIVE-3, INTEL-QI-9",
+        size_address_conflict=True,
+        atc_in_order=True,
         caches_not_present=features.caching_mode,
         pieces_lg2=(12, 21),
         coherent=features.coherent,
