@@ -55,8 +55,8 @@ class Facts:
         bits: index bits of each level, level 0 first; a level-0 entry maps 4K.
         drains_in_command: commands to a unit's own caches say by bits 8 and 9 what the next wait drains.
         verdict_cached: see :class:`Ownership`.
-        verdict_unit: the owner check looks at, and its verdict holds for, the ``page``, the ``leaf``, or the ``entry``
-            of the owner table, as far as the leaf reaches.
+        verdict_unit: what the owner check looks at and its verdict holds for: a ``page``; 8K if the leaf is so large
+            (``two``); or the ``entry`` of the owner table, as far as the leaf reaches.
         same_size: a guest-owned page is granted only through a leaf as large as its entry in the owner table.
     """
 
@@ -271,7 +271,7 @@ class MiniOwnership:
         return self.facts.verdict_cached
 
     def verdict(self, table: OwnerTable, pa: int, leaf_lg2: int, trusted: bool) -> Verdict:
-        unit = {"page": 12, "leaf": leaf_lg2, "entry": table.entry_lg2(pa)}[self.facts.verdict_unit]
+        unit = {"page": 12, "two": 13, "entry": table.entry_lg2(pa)}[self.facts.verdict_unit]
         lg2 = min(unit, leaf_lg2)
         start = pa >> lg2 << lg2
         owner = table.uniform(start, start + (1 << lg2))

@@ -54,7 +54,7 @@ def _facts(rng: random.Random) -> Facts:
         drains_writes=often(0.8),
         drains_in_command=often(0.3),
         verdict_cached=often(0.5),
-        verdict_unit=rng.choice(("page", "leaf", "entry")),
+        verdict_unit=rng.choice(("page", "two", "entry")),
         same_size=often(0.2),
     )
 

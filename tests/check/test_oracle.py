@@ -202,11 +202,11 @@ def test_a_verdict_that_is_not_cached_is_asked_at_each_use():
 
 
 def test_a_verdict_holds_for_no_more_than_its_size():
-    """Verdicts of a page each: an 8K leaf is cached as its two pages; one of the leaf's size makes it one."""
+    """Verdicts of a page each: an 8K leaf is cached as its two pages; one of 8K makes it one."""
     per_page = whole(enumerate_plan(case(REPLACE, verdict_cached=True, verdict_unit="page")))
     pieces = {(0x2000 + at, 12, pa + at, 13) for at in (0, PAGE) for pa in (B, C)}
     assert {each for _, pair in per_page.pairs for each in pair} == pieces
-    whole_leaf = whole(enumerate_plan(case(REPLACE, verdict_cached=True, verdict_unit="leaf")))
+    whole_leaf = whole(enumerate_plan(case(REPLACE, verdict_cached=True, verdict_unit="two")))
     assert whole_leaf.pairs == {(("tlb", "u0", "1"), frozenset({(0x2000, 13, B, 13), (0x2000, 13, C, 13)}))}
 
 

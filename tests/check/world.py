@@ -173,7 +173,7 @@ class World:
         """The owner check of an access through a leaf: its answer, and the size of the block that it holds for."""
         facts = self.case.facts
         _, entry_lg2 = self.owners.get(pa & ~4095, (0, 12))
-        lg2 = {"page": 12, "leaf": leaf_lg2, "entry": min(entry_lg2, leaf_lg2)}[facts.verdict_unit]
+        lg2 = min({"page": 12, "two": 13, "entry": entry_lg2}[facts.verdict_unit], leaf_lg2)
         block = range(pa >> lg2 << lg2, (pa >> lg2 << lg2) + (1 << lg2), 4096)
         held = {self.owners.get(page, (0, 12)) for page in block}
         owners = {owner for owner, _ in held}
