@@ -53,7 +53,7 @@ class Facts:
 
     Args:
         bits: index bits of each level, level 0 first; a level-0 entry maps 4K.
-        drains_in_command: commands to a unit's own caches say by bits 8 and 9 what the next wait drains.
+        drains_in_command: commands say by their bits 8 and 9 what the next wait drains.
         verdict_cached: see :class:`Ownership`.
         verdict_unit: what the owner check looks at and its verdict holds for: a ``page``; 8K if the leaf is so large
             (``two``); or the ``entry`` of the owner table, as far as the leaf reaches.
@@ -220,7 +220,7 @@ class MiniCommands:
             return [NoEffect("MINI-2")]
         if low & 15 != 1:
             return [Illegal("MINI-2", "no such opcode")]
-        of, drains = low >> 16 & 0xFFFF, self.facts.drains_in_command and not low & DEVICE
+        of, drains = low >> 16 & 0xFFFF, self.facts.drains_in_command
         levels = frozenset(level for level in range(4) if low >> 10 + level & 1)
         return [
             Drops(

@@ -27,11 +27,12 @@ from hitless.plan import Invalidate, Own, Step, Wait
 
 
 class Use(NamedTuple):
-    """A request in flight, and the leaf that it used, from whichever cache.
+    """A request in flight: the device whose ATC gave the leaf (None: the unit), the leaf, and the request.
 
     ``ends``: whether the next wait ends it, once a command that says so took effect; None: the wait says.
     """
 
+    device: int | None
     leaf: Leaf
     page: int
     write: bool
@@ -79,7 +80,7 @@ class Command:
             first=(words[1] & 0xFFFFFFFF) * 4096,
             last=(words[1] >> 32) * 4096 + 4095,
             levels=tuple(n - 10 for n in range(10, 14) if bits[n]) or (0, 1, 2, 3),
-            ends=(bits[8], bits[9]) if facts.drains_in_command and not bits[7] else (None, None),
+            ends=(bits[8], bits[9]) if facts.drains_in_command else (None, None),
         )
 
     def concerns(self, tag: int, devices: tuple[int, ...]) -> bool:
@@ -304,7 +305,7 @@ class _UnitTag:
                         askers = (None, *self.devices) if device is None else (device,)
                         results |= {(self.name, asker, page, write, outcome) for asker in askers}
                         if outcome[0] == "pa":
-                            uses.add(Use(leaf, page, write))
+                            uses.add(Use(device, leaf, page, write))
         pairs = {(("tlb", self.name, str(self.tag)), pair) for pair in _pairs(state.tlb)}
         for device, atc in zip(self.devices, state.atcs, strict=True):
             pairs |= {(("atc", str(device)), pair) for pair in _pairs(atc)}
