@@ -18,7 +18,7 @@ class AmdFeatures:
     )
     cut_may_replace: bool = feature(
         False,
-        "a leaf may be cut and one of its pages replaced in one store; if not, leaves that differ in size and address must not meet",
+        "one store may cut a leaf and replace a page of it; if not, cached leaves never differ in size and address",
         "AMD-LIVE-2",
         formats=("amd/v1", "amd/v2"),
         unconfirmed=True,

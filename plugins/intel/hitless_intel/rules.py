@@ -28,7 +28,7 @@ def recipes(features: IntelFeatures) -> Recipes:
 
 
 def hardware(features: IntelFeatures) -> HardwareFacts:
-    """Leaves may be cached whole or fractured; several for one address never conflict, unless size and address differ."""
+    """Leaves may be cached whole or fractured; several never conflict, unless size and address differ."""
     return HardwareFacts(
         "INTEL-INV-7, INTEL-LIVE-8, INTEL-LIVE-3, INTEL-QI-9",
         size_address_conflict=True,
