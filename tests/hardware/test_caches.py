@@ -80,7 +80,7 @@ def test_shapes_of_combined_results_are_of_both_stages():
     other = one._replace(lower=one.lower._replace(leaf_start=0x203000, leaf_lg2=12))
     assert one.shape() == (0x4000, 14, 0x200000, 21)
     assert other.shape() == (0x4000, 14, 0x203000, 12)
-    assert one.shape(runs=False) != other.shape(runs=False)
+    assert one.shape(runs=False) == (0, 1)
 
 
 def test_an_invalidation_by_pa_spares_what_leads_to_guest_memory():

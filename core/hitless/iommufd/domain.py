@@ -140,7 +140,7 @@ class Domain:
                 )
                 for device, ats in devices
             ]
-            unit.attach(here, tables, stage1.pages if stage1 else None)
+            unit.attach(here, stage1.pages if stage1 else None)
             attachments += here
         assembler = Assembler(
             fmt,
