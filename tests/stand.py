@@ -46,6 +46,7 @@ class Stand:
     slots: list[Slot] | None = None
     hunk_lg2: int = 30
     units: int = 1
+    devices: int = 1
     ats: bool = False
     seed: int = 0
     settings: dict[str, Any] = field(factory=dict)
@@ -67,7 +68,10 @@ class Stand:
         vendor = vendors.resolve(self.vendor_name, self.page_format, self.features)
         self.machine = Machine(self.seed, table_bytes=1 << 28)
         stage1 = self._stage1(vendors) if self.stage1 else None
-        attach = [(self.machine.add_unit(f"iommu{i}", vendor), 1, [(8 + i, self.ats)]) for i in range(self.units)]
+        attach = [
+            (self.machine.add_unit(f"iommu{i}", vendor), 1, [(8 + i + d, self.ats) for d in range(self.devices)])
+            for i in range(self.units)
+        ]
         self.domain = Domain.open(
             "domain",
             vendor,

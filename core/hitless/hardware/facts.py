@@ -78,7 +78,8 @@ class DropsStructure:
         source: fact ids.
         structures: names of the vendor's structures; None: all.
         device: only those read for this device, in the bits of ``device_mask``; None: every device.
-        pasid: only those read for this PASID; None: for any, or for none.
+        pasid: only those read for this PASID; None: for any, or for none. Requests without a PASID read the
+            structures of PASID 0.
         tag: only those that ended a request's structures with this tag, in the bits of ``tag_mask``; None: all.
     """
 
@@ -193,8 +194,13 @@ class HardwareFacts:
     Args:
         source: fact ids.
         size_conflict: two cached leaves of different size for one address may end in a fault (rule K1).
+        run_conflict: with ``size_conflict``: so may a run and a smaller leaf of the same level.
         address_conflict: the same for two that lead to different addresses: a new output address
             needs break-before-make.
+        size_address_conflict: two cached leaves for one address that differ in size and in address are
+            undefined: size and address never change together.
+        atc_in_order: a device's invalidation takes effect after the commands that stand before it in
+            the queue; if not, a wait has to stand between.
         caches_not_present: not-present results may be cached (Intel CM, AMD NpCache).
         pieces_lg2: sizes (log2) that a larger leaf may be cached as, besides the whole leaf.
         coherent: table walks snoop the CPU's caches.
@@ -205,7 +211,10 @@ class HardwareFacts:
 
     source: str
     size_conflict: bool = False
+    run_conflict: bool = True
     address_conflict: bool = False
+    size_address_conflict: bool = False
+    atc_in_order: bool = False
     caches_not_present: bool = False
     pieces_lg2: tuple[int, ...] = ()
     coherent: bool = True

@@ -181,7 +181,8 @@ class Translator:
         """Whether cached leaves for one address may not stand beside each other (rule K1); counts it."""
         if len(cached) < 2:
             return False
-        shapes = self.facts.size_conflict and len({each.shape for each in cached if each.stable}) > 1
+        runs = self.facts.run_conflict
+        shapes = self.facts.size_conflict and len({each.shape(runs=runs) for each in cached if each.stable}) > 1
         if shapes or (self.facts.address_conflict and len({each.pa - each.start for each in cached}) > 1):
             self.conflicts += 1
             return True
@@ -234,16 +235,17 @@ class Translator:
         if smaller and self.rng.random() < 0.5:
             size_lg2 = self.rng.choice(smaller)
         start = address >> size_lg2 << size_lg2
-        stage, stable, hardware = "", True, 0
+        stage, stable, attrs = "", True, leaf.attrs
         if root is not None:
             fmt = root.page_format
-            stage, stable, hardware = fmt.stage, fmt.cacheable(leaf.word, leaf.level), fmt.hardware_set(leaf.level)
+            stage, stable = fmt.stage, fmt.cacheable(leaf.word, leaf.level)
+            attrs = attrs & ~fmt.hardware_set(leaf.level) | fmt.hardware_clears(leaf.level)  # as nobody had used it
         return CachedLeaf(
             start,
             size_lg2,
             leaf.oa + start - leaf.iova,
             leaf.rights,
-            leaf.attrs & ~hardware,
+            attrs,
             leaf.level,
             leaf.iova,
             leaf.size_lg2,

@@ -20,7 +20,7 @@ from hitless.hardware.structures import (
     TableSource,
 )
 from hitless.plugin import hookimpl
-from hitless.refresh.commands import Words
+from hitless.refresh.commands import Target, Words
 
 ROOT, TAG = Field("root", 51, 12), Field("tag", 63, 52)
 FLAGS = (V, bit("N", 1, "nested"), bit("A", 2, "ATS"), bit("S", 3, "stop"), bit("P", 4, "pass through"))
@@ -101,10 +101,15 @@ class NestedCommands(ToyCommands):
     def invalidate_nested(self, tag: int) -> Sequence[Words]:
         return [(*UNNEST.encode(tag=tag), 0)]
 
+    def invalidate_device(self, target: Target, device: int) -> Sequence[Words]:
+        return super().invalidate_device(target._replace(last=min(target.last, 0xFFFF_FFFF)), device)
+
     def decode(self, words: Words) -> Sequence[Effect]:
         layout = MORE.get(words[0] >> 60)
         if layout is None:
-            return [evolve(e, stages=frozenset({"2"})) if isinstance(e, Drops) else e for e in super().decode(words)]
+            found = super().decode(words)
+            own = [isinstance(effect, Drops) and effect.device is None for effect in found]
+            return [evolve(e, stages=frozenset({"2"})) if o else e for e, o in zip(found, own, strict=True)]
         if words[1] or any(layout.faults(words[0])):
             return [Illegal(layout.source, "a reserved bit is set")]
         if layout is FORGET:
