@@ -58,11 +58,13 @@ class CachedLeaf(NamedTuple):
             return drops.first <= self.start and end - 1 <= drops.last
         return self.start <= drops.last and drops.first < end
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The leaves that it was made from; two shapes for one address may conflict (rule K1)."""
-        own = (self.leaf_start, self.leaf_lg2)
-        return own if self.lower is None else (*own, *self.lower.shape)
+    def shape(self, *, runs: bool = True) -> tuple[int, ...]:
+        """The leaves that it was made from; two shapes for one address may conflict (rule K1).
+
+        ``runs`` False: a run has the shape of any leaf of its level.
+        """
+        own = (self.leaf_start, self.leaf_lg2) if runs else (self.level,)
+        return own if self.lower is None else (*own, *self.lower.shape(runs=runs))
 
 
 class CachedTable(NamedTuple):
@@ -100,7 +102,7 @@ class CachedStructure(NamedTuple):
             return False
         if drops.device is not None and (self.device ^ drops.device) & drops.device_mask:
             return False
-        if drops.pasid is not None and self.pasid != drops.pasid:
+        if drops.pasid is not None and (self.pasid or 0) != drops.pasid:
             return False
         if drops.tag is None:
             return True

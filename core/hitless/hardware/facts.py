@@ -78,7 +78,8 @@ class DropsStructure:
         source: fact ids.
         structures: names of the vendor's structures; None: all.
         device: only those read for this device, in the bits of ``device_mask``; None: every device.
-        pasid: only those read for this PASID; None: for any, or for none.
+        pasid: only those read for this PASID; None: for any, or for none. Requests without a PASID read the
+            structures of PASID 0.
         tag: only those that ended a request's structures with this tag, in the bits of ``tag_mask``; None: all.
     """
 
@@ -193,6 +194,7 @@ class HardwareFacts:
     Args:
         source: fact ids.
         size_conflict: two cached leaves of different size for one address may end in a fault (rule K1).
+        run_conflict: with ``size_conflict``: so may a run and a smaller leaf of the same level.
         address_conflict: the same for two that lead to different addresses: a new output address
             needs break-before-make.
         caches_not_present: not-present results may be cached (Intel CM, AMD NpCache).
@@ -205,6 +207,7 @@ class HardwareFacts:
 
     source: str
     size_conflict: bool = False
+    run_conflict: bool = True
     address_conflict: bool = False
     caches_not_present: bool = False
     pieces_lg2: tuple[int, ...] = ()

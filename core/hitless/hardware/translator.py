@@ -88,6 +88,7 @@ class Translator:
         rng: what decides when things happen.
         report: writes a fault record.
         base: the register that leads to the structures.
+        in_use: whether a physical address lies in the memory of structures that is allocated (rule R1).
         caches: by stage (of STAGES) and tag.
     """
 
@@ -97,6 +98,7 @@ class Translator:
     rng: random.Random
     report: Callable[[FaultRecord], None]
     base: int = 0
+    in_use: Callable[[int], bool] = lambda _pa: True
     caches: dict[tuple[str, int], Cache] = field(factory=dict)
     cached_structures: dict[tuple[str, int, int | None], CachedStructure] = field(factory=dict)
     freed_table_reads: int = 0
@@ -181,7 +183,8 @@ class Translator:
         """Whether cached leaves for one address may not stand beside each other (rule K1); counts it."""
         if len(cached) < 2:
             return False
-        shapes = self.facts.size_conflict and len({each.shape for each in cached if each.stable}) > 1
+        runs = self.facts.run_conflict
+        shapes = self.facts.size_conflict and len({each.shape(runs=runs) for each in cached if each.stable}) > 1
         if shapes or (self.facts.address_conflict and len({each.pa - each.start for each in cached}) > 1):
             self.conflicts += 1
             return True
@@ -234,16 +237,17 @@ class Translator:
         if smaller and self.rng.random() < 0.5:
             size_lg2 = self.rng.choice(smaller)
         start = address >> size_lg2 << size_lg2
-        stage, stable, hardware = "", True, 0
+        stage, stable, attrs = "", True, leaf.attrs
         if root is not None:
             fmt = root.page_format
-            stage, stable, hardware = fmt.stage, fmt.cacheable(leaf.word, leaf.level), fmt.hardware_set(leaf.level)
+            stage, stable = fmt.stage, fmt.cacheable(leaf.word, leaf.level)
+            attrs = attrs & ~fmt.hardware_set(leaf.level) | fmt.hardware_clears(leaf.level)  # as nobody had used it
         return CachedLeaf(
             start,
             size_lg2,
             leaf.oa + start - leaf.iova,
             leaf.rights,
-            leaf.attrs & ~hardware,
+            attrs,
             leaf.level,
             leaf.iova,
             leaf.size_lg2,
@@ -380,7 +384,7 @@ class _Reader:
         if fetch.stage2 is not None:
             if refused := self._refused(pa):
                 return BadStructure(fetch.structure, pa, (), refused, "the owner of the memory refused it")
-        elif not attachment.in_use(pa):
+        elif not unit.in_use(pa):
             unit.freed_table_reads += 1
         words, outcome = read_structure(unit.memory.load, unit.structures, fetch, pa)  # type: ignore[arg-type]
         if cached is None and (unit.facts.caches_bad_structures or not isinstance(outcome, BadStructure)):
