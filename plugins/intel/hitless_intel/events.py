@@ -59,7 +59,7 @@ class IntelEvents:
     """
 
     words: ClassVar[int] = 2
-    layouts: ClassVar[Mapping[str, Layout]] = MappingProxyType({"fault": RECORD, "status": STATUS})
+    layouts: ClassVar[Mapping[str, Layout]] = MappingProxyType({RECORD.name: RECORD, STATUS.name: STATUS})
 
     def __init__(self, *, scalable: bool = False) -> None:
         self._scalable = scalable
