@@ -73,7 +73,8 @@ class BadStructure(NamedTuple):
     """A structure that hardware refuses.
 
     Args:
-        structure, pa, words: what was read where; no words: the unit never read it (a device beyond the table).
+        structure, pa, words: what was read where (``pa`` as it was fetched: guest physical if a guest owns it); no
+            words: the unit never read it (a device beyond the table).
         kind: what the vendor's events encode: the event's name or reason code, as text.
         why: one sentence with the fact id.
     """

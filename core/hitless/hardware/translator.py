@@ -88,6 +88,7 @@ class Translator:
         rng: what decides when things happen.
         report: writes a fault record.
         base: the register that leads to the structures.
+        in_use: whether a physical address lies in the memory of structures that is allocated (rule R1).
         caches: by stage (of STAGES) and tag.
     """
 
@@ -97,6 +98,7 @@ class Translator:
     rng: random.Random
     report: Callable[[FaultRecord], None]
     base: int = 0
+    in_use: Callable[[int], bool] = lambda _pa: True
     caches: dict[tuple[str, int], Cache] = field(factory=dict)
     cached_structures: dict[tuple[str, int, int | None], CachedStructure] = field(factory=dict)
     freed_table_reads: int = 0
@@ -382,7 +384,7 @@ class _Reader:
         if fetch.stage2 is not None:
             if refused := self._refused(pa):
                 return BadStructure(fetch.structure, pa, (), refused, "the owner of the memory refused it")
-        elif not attachment.in_use(pa):
+        elif not unit.in_use(pa):
             unit.freed_table_reads += 1
         words, outcome = read_structure(unit.memory.load, unit.structures, fetch, pa)  # type: ignore[arg-type]
         if cached is None and (unit.facts.caches_bad_structures or not isinstance(outcome, BadStructure)):

@@ -140,7 +140,7 @@ class Domain:
                 )
                 for device, ats in devices
             ]
-            unit.attach(here, tables, stage1.pages if stage1 else None)
+            unit.attach(here, stage1.pages if stage1 else None)
             attachments += here
         assembler = Assembler(
             fmt,
@@ -200,6 +200,11 @@ class Domain:
     def gpas(self, start: int, end: int) -> list[tuple[int, int]]:
         """The guest physical ranges that an IOVA range of this domain leads to."""
         return [(start, end)] if self.ioas is None else list(self.ioas.gpas(start, end))
+
+    @property
+    def view(self) -> Ioas | None:
+        """The address space that its devices see: a guest's own, or the domain's; None: IOVAs are GPAs."""
+        return self.ioas if self.stage1 is None else self.stage1.view
 
     def _runs(self, start: int, end: int, conversion: Conversion | None) -> Iterator[GuestRun]:
         """Guest memory of an IOVA range, in order of the IOVAs."""

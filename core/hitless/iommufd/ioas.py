@@ -66,6 +66,10 @@ class Ioas:
             if low < high:
                 yield iova + low - gpa, iova + high - gpa
 
+    def points(self, gpa: int) -> list[int]:
+        """Every IOVA that leads to a guest physical address."""
+        return [start for start, _ in self.iovas(gpa, gpa + 1)]
+
     def gpas(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """The guest physical ranges that an IOVA range leads to."""
         for area in self.inside(start, end):

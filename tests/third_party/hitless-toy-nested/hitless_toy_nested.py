@@ -20,7 +20,7 @@ from hitless.hardware.structures import (
     TableSource,
 )
 from hitless.plugin import hookimpl
-from hitless.refresh.commands import Words
+from hitless.refresh.commands import Target, Words
 
 ROOT, TAG = Field("root", 51, 12), Field("tag", 63, 52)
 FLAGS = (V, bit("N", 1, "nested"), bit("A", 2, "ATS"), bit("S", 3, "stop"), bit("P", 4, "pass through"))
@@ -53,8 +53,8 @@ class ToyStructures:
     def step(self, fetch: Fetch, words: tuple[int, ...]) -> Fetch | Found | BadStructure:
         layout = self.layouts[fetch.structure]
         field = layout.decode(words)
-        if not field["V"] or (fault := next(layout.faults(words), "")):
-            return BadStructure(fetch.structure, fetch.pa, words, fetch.structure, fault or "V is clear")
+        if fault := next(layout.faults(words), "" if field["V"] else "V is clear"):
+            return BadStructure(fetch.structure, fetch.pa, words, fetch.structure, fault)
         if fetch.stage2 is not None:
             tag = self.stage1_tag(fetch.stage2.tag, field["number"])
             upper = StageRoot(Upper(), field["root"] << 12, tag)
@@ -101,10 +101,15 @@ class NestedCommands(ToyCommands):
     def invalidate_nested(self, tag: int) -> Sequence[Words]:
         return [(*UNNEST.encode(tag=tag), 0)]
 
+    def invalidate_device(self, target: Target, device: int) -> Sequence[Words]:
+        return super().invalidate_device(target._replace(last=min(target.last, 0xFFFF_FFFF)), device)
+
     def decode(self, words: Words) -> Sequence[Effect]:
         layout = MORE.get(words[0] >> 60)
         if layout is None:
-            return [evolve(e, stages=frozenset({"2"})) if isinstance(e, Drops) else e for e in super().decode(words)]
+            found = super().decode(words)
+            own = [isinstance(effect, Drops) and effect.device is None for effect in found]
+            return [evolve(e, stages=frozenset({"2"})) if o else e for e, o in zip(found, own, strict=True)]
         if words[1] or any(layout.faults(words[0])):
             return [Illegal(layout.source, "a reserved bit is set")]
         if layout is FORGET:
@@ -134,6 +139,7 @@ class NestedToy(ToyPlugin):
     """The toy, and what it has learned."""
 
     title = "The toy IOMMU, nested"
+    page_formats = hookimpl(lambda self, features: {Flat.name: Flat(), Upper.name: Upper()})
     commands = hookimpl(lambda self: NestedCommands())
     events = hookimpl(lambda self: NestedEvents())
     structures = hookimpl(lambda self: ToyStructures())
