@@ -4,7 +4,12 @@ import pytest
 
 from hitless.guest_memfd.slots import Slot, Slots
 from hitless.iommufd import Ioas
+from hitless.memory import Arena, PageAllocator
 from hitless.plan import Invalidate, Plan, Store
+from hitless.refresh.build import Builder, Row
+from hitless.refresh.recipes import SplitRules
+from hitless.refresh.target import Piece
+from hitless_arm_smmu.stage2 import ArmStage2, Stage2Config
 from stand import K, M, Stand
 
 FEATURES = {
@@ -57,6 +62,27 @@ def test_other_granules(stage, granule):
         here.hide(start, 64 * K)
     assert here.violations() == {}
     assert here.seen.neighbour > 50
+
+
+@pytest.mark.parametrize(
+    ("config", "lg2", "boundary"),
+    [
+        (Stage2Config(granule_lg2=16, lpa=True, input_bits=52, output_bits=52), 29, 1 << 48),
+        (Stage2Config(ds=True, input_bits=52, output_bits=52), 30, 1 << 50),
+    ],
+)
+def test_leaves_across_the_edge_of_an_address_field(config, lg2, boundary):
+    """Words do not rise evenly where an address goes over from one field into the other: each is right all the same."""
+    fmt = ArmStage2(config)
+    builder = Builder(fmt, SplitRules((lg2,), "x"), PageAllocator(Arena(1 << 20, 1 << 22), 1 << 20, 1 << 22))
+    size, leaves = fmt.leaf_size(lg2), 13
+    oa = boundary - (5 << lg2)
+    row = Row(0, size, leaves, Piece(0, leaves << lg2, oa, 0x7FC, None, ""))
+    found = {}
+    for laid in builder.laid(row, 0x1000):
+        for i in range(laid.entries):
+            found[laid.entry_pa + 8 * i] = (laid.first + i * laid.increment) & (1 << 64) - 1
+    assert found == {0x1000 + 8 * i: fmt.leaf(lg2, oa + (i << lg2), 0x7FC) for i in range(leaves)}
 
 
 def test_runs_are_laid_out_and_taken_apart():
