@@ -172,6 +172,13 @@ def lowest_zero(word: W, lo: int) -> W:
     return np.where(lowest == 0, np.uint64(64), np.bitwise_count(lowest - np.uint64(1)).astype(np.uint64))
 
 
+def drop_trailing_ones(word: W) -> W:
+    """The word without the ones below its lowest 0."""
+    if isinstance(word, int):
+        return word & word + 1
+    return word & word + np.uint64(1)
+
+
 def as_words(value: int | U64Array) -> U64Array:
     """The value as uint64, so that no int64 or float64 can slip in."""
     return np.asarray(value, dtype=np.uint64)

@@ -1,11 +1,12 @@
 """The Vendor record: all strategies of one vendor for one format, resolved once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import frozen
 
 from hitless.hardware.facts import Commands, Events, HardwareFacts
+from hitless.hardware.structures import Structures
 from hitless.ownership import Ownership
 from hitless.pagetable import PageFormat
 from hitless.refresh.recipes import Recipes, SplitRules
@@ -19,7 +20,9 @@ class Vendor:
         name: the vendor's name.
         distribution, version: who shipped the plugin.
         features: an instance of the vendor's features class.
+        rules: makers of a vendor's own rules, for the checker.
         origins: for each strategy the distribution (and extension) that answered.
+        structures: None: a unit takes each device's root table, format and tag from the domain.
     """
 
     name: str
@@ -34,3 +37,5 @@ class Vendor:
     hardware: HardwareFacts
     ownership: Ownership
     origins: Mapping[str, str]
+    structures: Structures | None = None
+    rules: tuple[Callable[[], Any], ...] = ()

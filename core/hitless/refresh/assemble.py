@@ -20,7 +20,9 @@ from hitless.refresh.recipes import (
     new_word,
     one_store,
 )
+from hitless.units import WORD_MAX
 
+_EVERYTHING = Target(0, WORD_MAX, 12, None, tables=True)
 _SWAP = one_store(Scope.TABLE, "no translation changes: the new table says what the old one says")
 _ROOT_RUN = Impossible(
     "run-in-root",
@@ -35,13 +37,15 @@ _ROOT_RUN = Impossible(
 class UnitPort:
     """A unit that a domain is attached to, as its plans see it.
 
-    ``devices`` are the ids of attached devices with ATS on.
+    ``devices`` are the ids of attached devices with ATS on. ``nested``: their guest's stage 1 stands over these
+    tables, so that no range of the domain's says which IOVAs they hold.
     """
 
     name: str
     tag: int
     encoder: Encoder
     devices: tuple[int, ...] = ()
+    nested: bool = False
 
 
 @frozen
@@ -158,7 +162,7 @@ class Assembler:
                 if this.scope is not Scope.NONE:
                     targets.append(change.target._replace(tables=this.scope is Scope.TABLE))
             steps += stores
-            if stores or targets:
+            if stores:
                 steps.append(Barrier())
             if targets:
                 steps += self._close(join_targets(targets))
@@ -188,15 +192,19 @@ class Assembler:
         late: list[Step] = []
         for unit in self.units:
             steps += self._commands(unit, targets)
-            devices = [step for device in unit.devices for step in self._atc(unit, targets, device)]
+            here = targets
+            if unit.nested:
+                steps += _invalidates(unit, _EVERYTHING, unit.encoder.invalidate_nested(unit.tag))
+                here = [_EVERYTHING]
+            devices = [step for device in unit.devices for step in self._atc(unit, here, device)]
             if devices and unit.encoder.atc_after_wait:
                 late += devices
             else:
                 steps += devices
-        steps += [Wait(unit.name) for unit in self.units]
+        steps += [Wait(name) for name in dict.fromkeys(unit.name for unit in self.units)]
         if late:
             steps += late
-            steps += [Wait(unit.name) for unit in self.units if unit.devices]
+            steps += [Wait(name) for name in dict.fromkeys(unit.name for unit in self.units if unit.devices)]
         return steps
 
     def _commands(self, unit: UnitPort, targets: Sequence[Target]) -> list[Step]:

@@ -120,6 +120,13 @@ class Builder:
                     Row(iova + (i << size.lg2), size, 1, piece), entry_pa + (8 * i << size.entries_lg2)
                 )
             return
+        last = fmt.leaf(size.lg2, oa + (leaves - 1 << size.lg2), piece.attrs)
+        if (first + (leaves - 1) * increment) & MASK64 != last:  # an address in two fields does not rise evenly
+            half = leaves // 2
+            yield from self.laid(row._replace(leaves=half), entry_pa)
+            rest = Row(iova + (half << size.lg2), size, leaves - half, piece)
+            yield from self.laid(rest, entry_pa + (8 * half << size.entries_lg2))
+            return
         entries = leaves << size.entries_lg2
         yield Laid(entry_pa, entries, size, iova, first, step if size.entries_lg2 else increment, piece)
 

@@ -125,7 +125,8 @@ def open_guest(config: Config) -> GuestMemfd:
     told = config.guest
     slots = Slots([Slot(each.gpa, each.offset, each.size) for each in told.slots])
     hunk_lg2 = told.hunk.bit_length() - 1
-    guest = GuestMemfd(slots, make_backing(told.backing, GUEST_PA, slots.size, hunk_lg2), hunk_lg2)
+    backing = make_backing(told.backing, GUEST_PA, slots.size, hunk_lg2)
+    guest = GuestMemfd(slots, backing, hunk_lg2, page_size=told.page_size)
     if told.owner == "shared":
         for slot in slots.slots:
             guest.set_owner(slot.gpa, slot.end, HOST)
@@ -156,7 +157,7 @@ def _open_station(
     domain = Domain.open(told.name, vendor, guest, machine.arena, machine.tables, attach, settings)
     guest.notifiers.append(domain)
     machine.tables.reset_peak()
-    lanes = [Lane(unit, unit.attachments[device]) for unit, _, devices in attach for device, _ in devices]
+    lanes = [Lane(unit, unit.attachments[device, None]) for unit, _, devices in attach for device, _ in devices]
     engine = DmaEngine(
         guest, lanes, domain.default_attrs, random.Random(machine.rng.random()), domain.policy.maps_private
     )
