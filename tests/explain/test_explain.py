@@ -8,11 +8,11 @@ from hitless.explain import (
     explain_entry_anywhere,
     explain_fields,
     explain_step,
-    table_levels,
 )
 from hitless.hardware.facts import Completes, Drops, Illegal, Match, NoEffect
 from hitless.plan import Barrier, Clean, Own, Release, parse_plan
 from hitless.plugin import VendorRegistry
+from hitless.refresh.levels import table_levels
 
 
 @pytest.fixture(scope="module")
@@ -105,13 +105,13 @@ wait iommu0
 
 def test_levels_of_new_tables_follow_from_their_links(amd):
     """The store links the table of level 1, whose entry links that of level 0; what nothing links has no level."""
-    assert table_levels(parse_plan(PLAN), amd.page_format) == {0x2000: 1, 0x3000: 0}
+    assert table_levels((step for _, step in parse_plan(PLAN).steps()), amd.page_format) == {0x2000: 1, 0x3000: 0}
 
 
 def test_steps_in_words(amd):
     """Fills by run and word, stores by old and new entry, commands by name."""
     plan = parse_plan(PLAN)
-    levels = table_levels(plan, amd.page_format)
+    levels = table_levels((step for _, step in plan.steps()), amd.page_format)
     explained = [explain_step(step, amd, levels) for _, step in plan.steps()]
     assert explained[0] == [
         "new table of level 0 (AMD level 1) at 0x3000 (4K), which no walker can reach yet",

@@ -12,8 +12,9 @@ from hitless.cli.output import write_json
 from hitless.cli.text import plain
 from hitless.config import Backing
 from hitless.errors import BadInput
-from hitless.explain import explain_step, table_levels
+from hitless.explain import explain_step
 from hitless.plan import Section, Step, format_step
+from hitless.refresh.levels import table_levels
 from hitless.run import PlannedDomain, plan_conversions
 from hitless.units import Range, parse_range
 
@@ -83,7 +84,7 @@ def _explained(planned: PlannedDomain) -> Iterator[tuple[Section, Step, list[str
     """Every step with its section and what it does."""
     if planned.plan is None:
         return
-    levels = table_levels(planned.plan, planned.vendor.page_format)
+    levels = table_levels((step for _, step in planned.plan.steps()), planned.vendor.page_format)
     for section, step in planned.plan.steps():
         yield section, step, explain_step(step, planned.vendor, levels)
 

@@ -1,7 +1,7 @@
 """Words for people: entries, commands, events and steps, explained from what vendors declare."""
 
 from hitless.explain.queues import explain_command, explain_effect, explain_event
-from hitless.explain.steps import explain_step, table_levels
+from hitless.explain.steps import explain_step
 from hitless.explain.words import explain_entry, explain_entry_anywhere, explain_field, explain_fields
 
 __all__ = [
@@ -13,5 +13,4 @@ __all__ = [
     "explain_field",
     "explain_fields",
     "explain_step",
-    "table_levels",
 ]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from hitless.explain.words import explain_entry
 from hitless.pagetable import PageFormat
-from hitless.plan import Barrier, Clean, Fill, FillRun, Invalidate, Own, Plan, Release, Step, Store, Wait
+from hitless.plan import Barrier, Clean, Fill, FillRun, Invalidate, Own, Release, Step, Store, Wait
 from hitless.plugin import Vendor
 from hitless.units import lg2_text
 
@@ -19,29 +19,13 @@ _ACTIONS = {
 }
 
 
-def table_levels(plan: Plan, fmt: PageFormat) -> dict[int, int]:
-    """The level of every table that a plan fills, by its address: followed from the entries that link it."""
-    levels: dict[int, int] = {}
-    links = [(step.new, step.level) for _, step in plan.steps() if isinstance(step, Store)]
-    fills = {step.pa: step for _, step in plan.steps() if isinstance(step, Fill)}
-    while links:
-        word, level = links.pop()
-        if level == 0 or not fmt.present(word) or fmt.is_leaf(word, level):
-            continue
-        pa = int(fmt.table_pa(word))
-        if pa in fills and pa not in levels:
-            levels[pa] = level - 1
-            links += [(override, level - 1) for _, override in fills[pa].overrides]
-    return levels
-
-
 def explain_step(step: Step, vendor: Vendor, levels: Mapping[int, int]) -> list[str]:
     """What a step does, in words: one line, or one for each kind of word.
 
     Args:
         step: of a plan for that vendor.
         vendor: whose formats and commands explain it.
-        levels: what :func:`table_levels` gives for the plan.
+        levels: what :func:`hitless.refresh.levels.table_levels` gives for the plan.
     """
     match step:
         case Store():

@@ -149,6 +149,10 @@ class GuestMemfd:
             notifier.cancel(conversion)
         return prepared
 
+    def conversion(self, ranges: Iterable[tuple[int, int]], owner: int) -> Conversion | None:
+        """What a conversion would change: owners and physicals; None if nothing."""
+        return self._conversion(self._checked(ranges), owner)
+
     def revoke(self, start: int, end: int) -> None:
         """Truncate: no notifier maps the range any more."""
         with self.quiet(start, end):

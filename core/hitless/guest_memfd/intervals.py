@@ -121,6 +121,12 @@ class IntervalMap:
             below = self._run(below[0] - 1) if below and below[0] > start else None
         return None
 
+    def run(self, at: int) -> tuple[int, int]:
+        """The run that holds a place, as (start, end); IndexError outside ``[0, end)``."""
+        if not 0 <= at < self._end:
+            raise IndexError(f"{at:#x} is not in [0, {self._end:#x})")
+        return self._run(at)[:2]
+
     def uniform(self, start: int, end: int) -> bool:
         """Whether all of ``[start, end)`` has one value; an empty range has."""
         self._check(start, end)

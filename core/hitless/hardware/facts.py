@@ -197,6 +197,10 @@ class HardwareFacts:
         run_conflict: with ``size_conflict``: so may a run and a smaller leaf of the same level.
         address_conflict: the same for two that lead to different addresses: a new output address
             needs break-before-make.
+        size_address_conflict: two cached leaves for one address that differ in size and in address are
+            undefined: size and address never change together.
+        atc_in_order: a device's invalidation takes effect after the commands that stand before it in
+            the queue; if not, a wait has to stand between.
         caches_not_present: not-present results may be cached (Intel CM, AMD NpCache).
         pieces_lg2: sizes (log2) that a larger leaf may be cached as, besides the whole leaf.
         coherent: table walks snoop the CPU's caches.
@@ -209,6 +213,8 @@ class HardwareFacts:
     size_conflict: bool = False
     run_conflict: bool = True
     address_conflict: bool = False
+    size_address_conflict: bool = False
+    atc_in_order: bool = False
     caches_not_present: bool = False
     pieces_lg2: tuple[int, ...] = ()
     coherent: bool = True

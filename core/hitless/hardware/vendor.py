@@ -1,6 +1,6 @@
 """The Vendor record: all strategies of one vendor for one format, resolved once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import frozen
@@ -20,6 +20,7 @@ class Vendor:
         name: the vendor's name.
         distribution, version: who shipped the plugin.
         features: an instance of the vendor's features class.
+        rules: makers of a vendor's own rules, for the checker.
         origins: for each strategy the distribution (and extension) that answered.
         structures: None: a unit takes each device's root table, format and tag from the domain.
     """
@@ -37,3 +38,4 @@ class Vendor:
     ownership: Ownership
     origins: Mapping[str, str]
     structures: Structures | None = None
+    rules: tuple[Callable[[], Any], ...] = ()

@@ -44,6 +44,9 @@ class Ownership(Protocol):
     cached: bool
     """Whether the check's verdict is cached with the translation. If not, every access is checked."""
 
+    size_classes: Sequence[int]
+    """Sizes (log2) of owner entries that a leaf's size, rounded down to one of them, has to agree with; empty: none."""
+
     invalidate_after: bool
     """Whether an invalidation is owed after an owner change even where no entry changed."""
 

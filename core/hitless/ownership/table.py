@@ -1,5 +1,7 @@
 """An owner table as the model holds it: owner and entry size of every page, as runs."""
 
+from collections.abc import Iterator
+
 from attrs import define, field
 
 from hitless.guest_memfd.backing import GUEST, HOST
@@ -37,9 +39,23 @@ class OwnerTable:
             found = owner
         return found
 
+    def run(self, pa: int) -> tuple[int, int]:
+        """The physical range around an address with one owner and entry size."""
+        start, end = self._map.run(pa >> PAGE_LG2)
+        return start << PAGE_LG2, end << PAGE_LG2
+
+    def copy(self) -> "OwnerTable":
+        """A table with the same entries that changes on its own."""
+        return OwnerTable(self._map.copy())
+
     def sizes(self, start_pa: int, end_pa: int) -> set[int]:
         """log2 of the sizes of all entries in a range."""
         return {value // _OWNERS for _, _, value in self._map.runs(start_pa >> PAGE_LG2, end_pa >> PAGE_LG2)}
+
+    def entries(self, start_pa: int, end_pa: int) -> Iterator[tuple[int, int, int, int]]:
+        """A range by owner and entry size: (start, end, owner, log2 of the size)."""
+        for start, end, value in self._map.runs(start_pa >> PAGE_LG2, end_pa >> PAGE_LG2):
+            yield start << PAGE_LG2, end << PAGE_LG2, value % _OWNERS, value // _OWNERS
 
     def set(self, start_pa: int, end_pa: int, owner: int, size_lg2: int) -> None:
         """Make a range owned by ``owner`` in entries of one size."""

@@ -162,7 +162,7 @@ class Assembler:
                 if this.scope is not Scope.NONE:
                     targets.append(change.target._replace(tables=this.scope is Scope.TABLE))
             steps += stores
-            if stores or targets:
+            if stores:
                 steps.append(Barrier())
             if targets:
                 steps += self._close(join_targets(targets))
@@ -201,10 +201,10 @@ class Assembler:
                 late += devices
             else:
                 steps += devices
-        steps += [Wait(unit.name) for unit in self.units]
+        steps += [Wait(name) for name in dict.fromkeys(unit.name for unit in self.units)]
         if late:
             steps += late
-            steps += [Wait(unit.name) for unit in self.units if unit.devices]
+            steps += [Wait(name) for name in dict.fromkeys(unit.name for unit in self.units if unit.devices)]
         return steps
 
     def _commands(self, unit: UnitPort, targets: Sequence[Target]) -> list[Step]:

@@ -56,6 +56,13 @@ class AmdFeatures:
         "capability header bit 26, NpCache: not-present entries are cached (emulated units)",
         "AMD-INV-8",
     )
+    cut_may_replace: bool = feature(
+        False,
+        "one store may cut a leaf and replace a page of it; if not, cached leaves never differ in size and address",
+        "AMD-LIVE-2",
+        formats=("amd/v1", "amd/v2"),
+        unconfirmed=True,
+    )
     snp: bool = feature(True, "EFR.SNP: every access is checked against the RMP", "AMD-RMP-5")
     boundary: str = feature(
         "every_transition",

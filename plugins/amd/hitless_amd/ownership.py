@@ -23,6 +23,7 @@ class Rmp:
 
     def __init__(self, features: AmdFeatures) -> None:
         self._snp = features.snp
+        self.size_classes = (_4K, _2M) if features.snp else ()  # AMD-RMP-8
         self._drops = "none" if features.rmpupdate_drops == "no" else features.rmpupdate_drops
         match = Policy("match", maps_private=True, boundary=Boundary(features.boundary), check_unit_lg2=_2M)
         self.policies: Mapping[str, Policy] = {"match": match, "wipe": Policy("wipe", maps_private=False)}

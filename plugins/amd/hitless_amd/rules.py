@@ -35,5 +35,13 @@ def recipes(features: AmdFeatures) -> Recipes:
 
 
 def hardware(features: AmdFeatures) -> HardwareFacts:
-    """No conflict between sizes (AMD-LIVE-4); leaves are cached whole, or as large as the RMP check allows."""
-    return HardwareFacts("AMD-LIVE-4, AMD-INV-6, AMD-INV-8", caches_not_present=features.np_cache)
+    """No conflict between sizes (AMD-LIVE-4); leaves are cached whole, or as large as the RMP check allows.
+
+    Whether a cut may replace in the same store is not settled, so it is taken to be undefined.
+    """
+    return HardwareFacts(
+        "AMD-LIVE-4, AMD-INV-6, AMD-INV-8, AMD-INV-9",
+        size_address_conflict=not features.cut_may_replace,
+        atc_in_order=True,
+        caches_not_present=features.np_cache,
+    )

@@ -21,6 +21,7 @@ class Gpt:
 
     default_policy = "check"
     cached = True
+    size_classes = ()
     invalidate_after = False  # the change brings its own invalidation, by physical address (ARM-GPT-6)
 
     def __init__(self, features: ArmSmmuFeatures) -> None:

@@ -20,6 +20,7 @@ class Tdx:
     policies: Mapping[str, Policy] = {"wipe": Policy("wipe", maps_private=False)}
     default_policy = "wipe"
     cached = False
+    size_classes = ()
     invalidate_after = False
 
     def verdict(self, table: OwnerTable, pa: int, leaf_lg2: int, trusted: bool) -> Verdict:

@@ -29,9 +29,11 @@ def recipes(page_format: PageFormat, features: IntelFeatures) -> Recipes:
 
 
 def hardware(page_format: PageFormat, features: IntelFeatures) -> HardwareFacts:
-    """Leaves may be cached whole or fractured; several for one address never conflict."""
+    """Leaves may be cached whole or fractured; several never conflict, unless size and address differ."""
     return HardwareFacts(
-        "INTEL-INV-6, INTEL-INV-7, INTEL-INV-15, INTEL-LIVE-8",
+        "INTEL-INV-6, INTEL-INV-7, INTEL-INV-15, INTEL-LIVE-3, INTEL-LIVE-8, INTEL-QI-9",
+        size_address_conflict=True,
+        atc_in_order=True,
         caches_not_present=_caches_not_present(page_format, features),
         pieces_lg2=(12, 21),
         coherent=features.coherent,

@@ -1,0 +1,129 @@
+"""The judge: compares everything that devices may see with the truth, and asks the outcome rules."""
+
+from collections.abc import Iterator, Sequence
+
+from attrs import define, field
+
+from hitless.check.engine import Engine, Watcher
+from hitless.check.held import OPEN, Held, Link
+from hitless.check.report import Violation
+from hitless.check.rules.base import OutcomeRule, Seen, describe
+from hitless.check.spans import FaultSpan, LeafSpan
+from hitless.check.subject import TruthRun
+from hitless.plan import Own
+
+_UNSAFE = frozenset({"machine-check", "poison", "integrity"})
+
+
+@define(eq=False)
+class Judge(Watcher):
+    """Looks where something changed, and judges what a device may see there."""
+
+    rules: Sequence[OutcomeRule]
+    _isolated: bool = field(default=False, init=False)
+
+    def readable(self, engine: Engine, span: LeafSpan | FaultSpan) -> None:
+        self._span(engine, span, "running")
+
+    def went_stale(self, engine: Engine, fact: Held | Link) -> None:
+        if isinstance(fact, Held):
+            self._fact(engine, fact, "running")
+
+    def entered(self, engine: Engine, section: str) -> None:
+        """What isolate promises is looked at once, before anything else happens."""
+        if section in ("own", "refresh", "end") and not self._isolated:
+            self._isolated = True
+            self._range(engine, "isolated")
+
+    def owned(self, engine: Engine, step: Own, ranges: Sequence[tuple[int, int]]) -> None:
+        for start, end in ranges:
+            for span in engine.spans(start, end):
+                self._span(engine, span, "running")
+            if not engine.verdicts.cached:
+                for fact in engine.facts.over(start, end):
+                    self._fact(engine, fact, "running", start, end)
+
+    def ended(self, engine: Engine) -> None:
+        self._range(engine, "ended")
+
+    # -- looking
+
+    def _range(self, engine: Engine, moment: str) -> None:
+        """All that converts: memory, and whatever may be cached or in flight."""
+        for run in engine.subject.truth.converting:
+            for span in engine.spans(run.start, run.end):
+                self._span(engine, span, moment)
+            for span in engine.older(run.start, run.end):
+                self._span(engine, span, moment)
+            for fact in engine.facts.over(run.start, run.end):
+                self._fact(engine, fact, moment, run.start, run.end)
+
+    def _span(self, engine: Engine, span: LeafSpan | FaultSpan, moment: str) -> None:
+        if isinstance(span, FaultSpan):
+            self._seen(engine, span.start, span.end, None, span.kind, 0, 0, moment, "memory", span)
+            return
+        for start, end, verdict in engine.verdicts.over(span.start, span.end, span.oa, span.leaf_lg2):
+            fault = "" if verdict.ok else verdict.outcome
+            pa = span.oa + start - span.start
+            self._seen(engine, start, end, None, fault, pa, span.attrs, moment, "memory", span)
+
+    def _fact(self, engine: Engine, fact: Held, moment: str, start: int = 0, end: int = OPEN) -> None:
+        start, end = max(start, fact.start), min(end, fact.end)
+        if start >= end:
+            return
+        where = "cache" if fact.alive & engine.places.caches else "flight"
+        if fact.kind:
+            self._seen(engine, start, end, fact, fact.kind, 0, 0, moment, where, fact)
+            return
+        oa = fact.oa + start - fact.start
+        if engine.verdicts.cached:
+            self._seen(engine, start, end, fact, "", oa, fact.attrs, moment, where, fact)
+            return
+        for a, b, verdict in engine.verdicts.over(start, end, oa, fact.leaf_lg2):
+            fault = "" if verdict.ok else verdict.outcome
+            self._seen(engine, a, b, fact, fault, oa + a - start, fact.attrs, moment, where, fact)
+
+    def _seen(
+        self,
+        engine: Engine,
+        start: int,
+        end: int,
+        held: Held | None,
+        fault: str,
+        pa: int,
+        attrs: int,
+        moment: str,
+        where: str,
+        source: Held | LeafSpan | FaultSpan,
+    ) -> None:
+        for a, b, run in _parts(engine, start, end):
+            seen = Seen(a, b, run, fault, pa + a - start, attrs, fault in _UNSAFE, moment, where, held)
+            for rule in self.rules:
+                what = rule.judge(seen, engine.subject)
+                if what is not None:
+                    rule.report(
+                        Violation(
+                            rule.id,
+                            engine.now,
+                            a,
+                            b,
+                            what,
+                            seen.text,
+                            where,
+                            describe(source, engine.subject),
+                            -1 if held is None else held.born,
+                            do=rule.do,
+                        )
+                    )
+
+
+def _parts(engine: Engine, start: int, end: int) -> Iterator[tuple[int, int, TruthRun | None]]:
+    """A range by truth runs; None where the guest has no memory."""
+    at = start
+    for run in engine.subject.truth.inside(start, end):
+        if at < run.start:
+            yield at, run.start, None
+        yield run.start, run.end, run
+        at = run.end
+    if at < end:
+        yield at, end, None

@@ -1,0 +1,179 @@
+"""What commands and waits do to stale facts: of what a command targets, what could be built afterwards is left."""
+
+from collections.abc import Sequence
+
+from attrs import define, field
+
+from hitless.check.held import OPEN, Held, HeldIndex
+from hitless.check.links import Links, Pending
+from hitless.check.subject import CheckUnit
+from hitless.hardware.facts import Completes, Drops, Effect, HardwareFacts, Illegal
+from hitless.pagetable import READ, WRITE
+from hitless.units import align_down, align_up
+
+
+@define
+class Places:
+    """Where a translation may be, as bits: TLBs (unit and tag), ATCs, reads in flight, writes in flight."""
+
+    units: tuple[CheckUnit, ...]
+    atcs: tuple[tuple[int, int], ...] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.atcs = tuple((i, device) for i, unit in enumerate(self.units) for device in unit.devices)
+
+    @property
+    def tlbs(self) -> int:
+        return (1 << len(self.units)) - 1
+
+    @property
+    def caches(self) -> int:
+        return (1 << len(self.units) + len(self.atcs)) - 1
+
+    def atc(self, number: int) -> int:
+        return 1 << len(self.units) + number
+
+    def atcs_of(self, unit: int) -> int:
+        """The ATCs of the devices behind a unit."""
+        return sum(self.atc(i) for i, (behind, _) in enumerate(self.atcs) if behind == unit)
+
+    def flight(self, unit: int, *, write: bool) -> int:
+        return 1 << len(self.units) + len(self.atcs) + 2 * unit + write
+
+    def everywhere(self, walkers: int, rights: int, *, stable: bool) -> int:
+        """Every place that a translation with these rights may be in, if these units can make it."""
+        bits = 0
+        for unit in range(len(self.units)):
+            if walkers >> unit & 1 and rights:
+                bits |= (1 << unit | self.atcs_of(unit)) if stable else 0
+                bits |= self.flight(unit, write=False) if rights & READ else 0
+                bits |= self.flight(unit, write=True) if rights & WRITE else 0
+        return bits
+
+
+@define(eq=False)
+class Queues:
+    """The queues of all units."""
+
+    places: Places
+    hardware: HardwareFacts
+    facts: HeldIndex
+    links: Links
+    stage: str
+    pending: dict[str, list[Pending]] = field(factory=dict)
+    stopped: set[str] = field(factory=set)
+
+    def submit(self, unit: str, at: int, effects: Sequence[Effect]) -> None:
+        """Commands are pending from now on; one that hardware refuses stops the queue for good."""
+        queue = self.pending.setdefault(unit, [])
+        for effect in effects:
+            if isinstance(effect, Drops):
+                queue.append(Pending(at, effect))
+            elif isinstance(effect, Illegal):
+                self.stopped.add(unit)
+
+    def complete(self, name: str, wait: Completes) -> None:
+        """A wait has completed: each pending command took effect, then requests in flight ended."""
+        if name in self.stopped:
+            return
+        queue = self.pending.pop(name, [])
+        for number, unit in enumerate(self.places.units):
+            if unit.name == name:
+                self._take_effect(number, queue)
+                self._drain(number, wait)
+        self.links.forget()
+        self.facts.sweep()
+
+    def _take_effect(self, unit: int, queue: Sequence[Pending]) -> None:
+        tag = self.places.units[unit].tag
+        own = [p for p in queue if p.drops.device is None and p.drops.of_tag(tag) and self.stage in p.drops.stages]
+        atcs = {device: self.places.atc(i) for i, (behind, device) in enumerate(self.places.atcs) if behind == unit}
+        devices = [p for p in queue if p.drops.device in atcs]
+        gone = self.links.dropped(unit, own)
+        if not self.hardware.atc_in_order:
+            for command in devices:  # in any order: the unit may still give a device all that it had
+                self._drop_atc(unit, command, atcs[command.drops.device or 0], [])
+            devices = []
+        for command in sorted([*own, *devices], key=lambda each: each.at):
+            if command.drops.device is None:
+                self._drop(unit, command)
+            else:
+                earlier = [each for each in own if each.at < command.at]
+                self._drop_atc(unit, command, atcs[command.drops.device], earlier)
+        for link in gone:
+            link.alive &= ~(1 << unit)
+
+    def _drop(self, unit: int, command: Pending) -> None:
+        """One command to a unit's own caches."""
+        drops, bit = command.drops, 1 << unit
+        explicit = drops.drains_reads is not None or drops.drains_writes is not None
+        for fact in self.facts.targeted(drops):
+            rebuilt = fact.window.until > command.at and self.links.after(fact.table_pa, command, unit)
+            gone = fact.alive & bit and not rebuilt
+            part = fact.targeted(drops) if gone or explicit else None
+            if part is None:
+                continue
+            held = self.facts.take(fact, *part)
+            if gone:
+                held.alive &= ~bit
+            if explicit:
+                for write, asked in ((False, drops.drains_reads), (True, drops.drains_writes)):
+                    held.ask_drain(self.places.flight(unit, write=write), asked=asked)
+
+    def _drop_atc(self, unit: int, command: Pending, bit: int, earlier: Sequence[Pending]) -> None:
+        """One command to a device. ``earlier``: what has surely taken effect on its unit by then."""
+        for fact in self.facts.targeted(command.drops):
+            part = fact.targeted(command.drops)
+            if part is None or not fact.alive & bit or fact.alive >> unit & 1:
+                continue  # what the unit's TLB still has, the device gets again
+            if fact.window.until > command.at and all(
+                self.links.after(fact.table_pa, each, unit) for each in earlier or [command]
+            ):
+                continue
+            self.facts.take(fact, *part).alive &= ~bit
+
+    def _drain(self, unit: int, wait: Completes) -> None:
+        """Requests in flight complete; in flight stays what could be obtained again, and what was not drained."""
+        caches = 1 << unit | self.places.atcs_of(unit)
+        reads, writes = (self.places.flight(unit, write=write) for write in (False, True))
+        for fact in self.facts.all():
+            flying = fact.alive & (reads | writes)
+            if not flying or fact.alive & caches or self._walkable(fact, unit):
+                continue
+            for bit, declared in ((reads, wait.drains_reads), (writes, wait.drains_writes)):
+                if flying & bit and (fact.drained & bit or (declared and not fact.undrained & bit)):
+                    fact.alive &= ~bit
+            fact.drained &= ~(reads | writes)
+
+    def usable(self, fact: Held) -> int:
+        """The flights (bits) of units that may use a translation now: from a cache, or by a walk."""
+        bits = 0
+        for unit in range(len(self.places.units)):
+            if fact.alive & (1 << unit | self.places.atcs_of(unit)) or self._walkable(fact, unit):
+                bits |= self.places.everywhere(1 << unit, fact.rights, stable=False)
+        return bits
+
+    def forget_pa(self, start_pa: int, end_pa: int, *, devices: bool) -> None:
+        """An owner table's own invalidation by physical address; requests in flight to the range complete.
+
+        What a walk may make again is not forgotten.
+        """
+        gone = self.places.caches if devices else self.places.tlbs
+        for fact in list(self.facts.all()):
+            low, high = max(start_pa - fact.oa, 0), min(end_pa - fact.oa, fact.end - fact.start)
+            if fact.kind or low >= high or fact.window.until == OPEN:
+                continue
+            start, end = fact.start + low, fact.start + high
+            piece = fact.piece_lg2
+            whole = self.facts.take(
+                fact, max(align_down(start, piece), fact.start), min(align_up(end, piece), fact.end)
+            )
+            whole.alive &= ~gone
+            if whole.alive:
+                part = self.facts.take(whole, start, end)
+                part.alive &= self.places.caches | self.usable(part)
+        self.facts.sweep()
+
+    def _walkable(self, fact: Held, unit: int) -> bool:
+        """Whether a walk of a unit may still make a translation."""
+        return fact.window.until == OPEN and bool(self.links.walkers(fact.table_pa) >> unit & 1)

@@ -1,0 +1,138 @@
+"""What is checked: an address space as it stands, the plan, and the truth that guest_memfd holds."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from attrs import define, field, frozen
+
+from hitless.guest_memfd.conversion import Conversion
+from hitless.guest_memfd.guest import HOST, GuestMemfd
+from hitless.hardware.vendor import Vendor
+from hitless.memory import PhysicalMemory
+from hitless.ownership import OwnerTable, Policy
+from hitless.plan import Section, Step
+
+
+@frozen
+class CheckUnit:
+    """One unit under one tag.
+
+    Args:
+        name: the unit; two tags of one unit are two of these with one name.
+        tag: what it files the address space under.
+        devices: attached devices with ATS; one without is always there.
+    """
+
+    name: str
+    tag: int
+    devices: tuple[int, ...] = ()
+
+
+class TruthRun(NamedTuple):
+    """Guest memory ``[start, end)``, physically contiguous; in conversion if the owners differ."""
+
+    start: int
+    end: int
+    old_owner: int
+    new_owner: int
+    old_pa: int
+    new_pa: int
+
+    @property
+    def converts(self) -> bool:
+        return self.old_owner != self.new_owner
+
+
+@define
+class Truth:
+    """What guest_memfd holds before and after: never a page table's word.
+
+    Args:
+        runs: all guest memory, sorted and disjoint.
+        attrs: the attributes that every mapping of the address space shall have.
+    """
+
+    runs: list[TruthRun]
+    attrs: int
+    _starts: list[int] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._starts = [run.start for run in self.runs]
+
+    @classmethod
+    def of(cls, guest: GuestMemfd, attrs: int, conversion: Conversion | None = None) -> "Truth":
+        """The truth of a guest as it stands, with a conversion that is about to happen."""
+        changes = {} if conversion is None else {(run.start, run.end): run for run in conversion.runs}
+        cuts = sorted({edge for pair in changes for edge in pair})
+        runs = []
+        for slot in guest.slots.slots:
+            for old in guest.runs(slot.gpa, slot.end):
+                edges = [old.start, *cuts[bisect_right(cuts, old.start) : _below(cuts, old.end)], old.end]
+                for start, end in pairwise(edges):
+                    pa, change = old.pa + start - old.start, changes.get((start, end))
+                    if change is None:
+                        runs.append(TruthRun(start, end, old.owner, old.owner, pa, pa))
+                    else:
+                        runs.append(TruthRun(start, end, old.owner, change.new_owner, change.old_pa, change.new_pa))
+        return cls(runs, attrs)
+
+    @property
+    def converting(self) -> list[TruthRun]:
+        """The runs that get another owner."""
+        return [run for run in self.runs if run.converts]
+
+    def inside(self, start: int, end: int) -> Iterator[TruthRun]:
+        """The parts of runs in a range, in order."""
+        at = max(bisect_right(self._starts, start) - 1, 0)
+        while at < len(self.runs) and self.runs[at].start < end:
+            run = self.runs[at]
+            at += 1
+            a, b = max(run.start, start), min(run.end, end)
+            if a >= b:
+                continue
+            shift = a - run.start
+            yield (
+                run
+                if (a, b) == run[:2]
+                else TruthRun(a, b, run.old_owner, run.new_owner, run.old_pa + shift, run.new_pa + shift)
+            )
+
+
+def _below(cuts: list[int], end: int) -> int:
+    """How many cuts lie below an end."""
+    at = bisect_right(cuts, end)
+    return at - 1 if at and cuts[at - 1] == end else at
+
+
+@define(eq=False)
+class Subject:
+    """One plan on one address space.
+
+    Args:
+        vendor: formats, commands and declared hardware.
+        memory: as it is before the plan; it is only read.
+        root_pa: the root table.
+        units: where the address space may be cached.
+        owners: the owner table before the plan; a copy is changed.
+        truth: what guest_memfd holds.
+        policy, trusted: what the device may reach.
+        steps: everything that the plan does, in order, with its section.
+        name: for people.
+    """
+
+    vendor: Vendor
+    memory: PhysicalMemory
+    root_pa: int
+    units: tuple[CheckUnit, ...]
+    owners: OwnerTable
+    truth: Truth
+    policy: Policy
+    trusted: bool
+    steps: Sequence[tuple[Section, Step]]
+    name: str = ""
+
+    def grants(self, owner: int) -> bool:
+        """Whether the device may reach a page with an owner, in this address space."""
+        return owner == HOST or (self.trusted and self.policy.maps_private)
