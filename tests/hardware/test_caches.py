@@ -2,8 +2,9 @@
 
 import pytest
 
-from hitless.hardware.caches import Cache, CachedLeaf, CachedTable
-from hitless.hardware.facts import Drops, Match
+from hitless.hardware.caches import Cache, CachedLeaf, CachedStructure, CachedTable
+from hitless.hardware.facts import Drops, DropsStructure, Match
+from hitless.hardware.structures import Fetch
 
 
 def cache() -> Cache:
@@ -90,3 +91,13 @@ def test_an_invalidation_by_pa_spares_what_leads_to_guest_memory():
     found.add_leaf(CachedLeaf(0, 12, 0x1000, 3, 0, 0, 0, 12, True, "1"))
     found.forget_pa(0x1000, 0x2000)
     assert [leaf.host for leaf in found.leaves_at(0)] == [False]
+
+
+@pytest.mark.parametrize(
+    ("cached", "dropped", "gone"),
+    [(None, None, True), (None, 0, True), (None, 5, False), (0, 0, True), (5, 5, True), (5, 0, False)],
+)
+def test_requests_without_a_pasid_read_the_structures_of_pasid_0(cached, dropped, gone):
+    """A command for PASID 0 drops what was read for requests that carry none."""
+    structure = CachedStructure("context", 8, cached, (0,), Fetch("context", 0, 1))
+    assert structure.targeted(DropsStructure("x", pasid=dropped)) is gone
