@@ -281,7 +281,9 @@ class _UnitTag:
         )
         if command.ends != (None, None):
             uses = frozenset(
-                use._replace(ends=use.ends or command.ends[use.write]) if command.targets_leaf(None, use.leaf) else use
+                use._replace(ends=use.ends or command.ends[use.write])
+                if command.targets_leaf(use.device, use.leaf)
+                else use
                 for use in uses
             )
         _join(todo, self._fill(left), uses)

@@ -231,6 +231,16 @@ def test_a_command_may_say_what_the_wait_behind_it_drains():
     assert ("u0", 0x2000, READ, B) not in again
 
 
+@pytest.mark.parametrize(("device_drains", "stays"), [(0, True), (DRAIN_WRITES, False)])
+def test_a_command_speaks_for_what_was_used_from_its_own_cache(device_drains, stays):
+    """The unit's command drains writes that used the TLB; those that used the ATC wait for the device's command."""
+    unit, atc = invalidate(2, 3, LEAVES | DRAIN_WRITES), invalidate(2, 3, LEAVES | DEVICE | device_drains, of=7)
+    made = case(REPLACE, BARRIER, unit, WAIT, atc, WAIT, devices=(7,), drains_in_command=True, drains_writes=False)
+    flights = [seen.flight for seen in enumerate_plan(made)]
+    assert ("u0", 0x2000, WRITE, B) in flights[4]
+    assert (("u0", 0x2000, WRITE, B) in flights[-1]) is stays
+
+
 def test_an_owner_change_that_invalidates_ends_requests_to_the_range():
     """Those to its pages, whatever they used; not those to the next page."""
     made = case(Own("SET", B, B + PAGE, 1, 12, "iotlb+atc"), devices=(7,), verdict_cached=True)
