@@ -97,7 +97,11 @@ class Queues:
     def _take_effect(self, unit: int, queue: Sequence[Pending]) -> None:
         tag = self.places.units[unit].tag
         own = [p for p in queue if p.drops.device is None and p.drops.of_tag(tag) and self.stage in p.drops.stages]
-        atcs = {device: self.places.atc(i) for i, (behind, device) in enumerate(self.places.atcs) if behind == unit}
+        atcs = {
+            device: self.places.atc(i).bit_length() - 1
+            for i, (behind, device) in enumerate(self.places.atcs)
+            if behind == unit
+        }
         devices = [p for p in queue if p.drops.device in atcs]
         gone = self.links.dropped(unit, own)
         if not self.hardware.atc_in_order:
@@ -115,22 +119,24 @@ class Queues:
 
     def _drop(self, unit: int, command: Pending) -> None:
         """One command to a unit's own caches."""
-        drops, bit = command.drops, 1 << unit
+        drops = command.drops
         for fact in self.facts.targeted(drops):
             rebuilt = fact.window.until > command.at and self.links.after(fact.table_pa, command, unit)
-            self._target(fact, drops, unit, gone=bool(fact.alive & bit) and not rebuilt)
+            self._target(fact, drops, unit, rebuilt=rebuilt)
 
-    def _drop_atc(self, unit: int, command: Pending, bit: int, earlier: Sequence[Pending]) -> None:
+    def _drop_atc(self, unit: int, command: Pending, cache: int, earlier: Sequence[Pending]) -> None:
         """One command to a device. ``earlier``: what has surely taken effect on its unit by then."""
         for fact in self.facts.targeted(command.drops):
             # what the unit's TLB still has, the device gets again
-            gone = fact.alive & bit and not fact.alive >> unit & 1
-            if gone and fact.window.until > command.at:
-                gone = not all(self.links.after(fact.table_pa, each, unit) for each in earlier or [command])
-            self._target(fact, command.drops, bit.bit_length() - 1, gone=bool(gone))
+            rebuilt = bool(fact.alive >> unit & 1) or (
+                fact.window.until > command.at
+                and all(self.links.after(fact.table_pa, each, unit) for each in earlier or [command])
+            )
+            self._target(fact, command.drops, cache, rebuilt=rebuilt)
 
-    def _target(self, fact: Held, drops: Drops, cache: int, *, gone: bool) -> None:
-        """What a command targets in a cache leaves it, if it is gone; the command may say what the wait drains."""
+    def _target(self, fact: Held, drops: Drops, cache: int, *, rebuilt: bool) -> None:
+        """What a command targets leaves a cache, if it cannot be made again; so do requests, if it says so."""
+        gone = fact.alive >> cache & 1 and not rebuilt
         explicit = drops.drains_reads is not None or drops.drains_writes is not None
         part = fact.targeted(drops) if gone or explicit else None
         if part is None:
@@ -138,8 +144,8 @@ class Queues:
         held = self.facts.take(fact, *part)
         if gone:
             held.alive &= ~(1 << cache)
-        if explicit:
-            for write, asked in ((False, drops.drains_reads), (True, drops.drains_writes)):
+        for write, asked in ((False, drops.drains_reads), (True, drops.drains_writes)):
+            if asked is False or not rebuilt:  # a request may have been made after the command took effect
                 held.ask_drain(self.places.flight(cache, write=write), asked=asked)
 
     def _drain(self, unit: int, wait: Completes) -> None:
