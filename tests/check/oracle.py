@@ -199,7 +199,7 @@ class _UnitTag:
             case Own() if step.drops != "none":
                 after: States = {}
                 for state, uses in states.items():
-                    _join(after, self._owner_drops(state, step), {u for u in uses if not _leads(u.leaf, u.page, step)})
+                    _join(after, self._owner_drops(state, step), {u for u in uses if not leads(u.leaf, u.page, step)})
                 return after
         return states
 
@@ -214,10 +214,10 @@ class _UnitTag:
     @staticmethod
     def _owner_drops(state: State, own: Own) -> State:
         """An owner change that also invalidates: the TLB, or the TLB and the ATCs."""
-        tlb = frozenset(leaf for leaf in state.tlb if not _leads_into(leaf, own))
+        tlb = frozenset(leaf for leaf in state.tlb if not leads_into(leaf, own))
         atcs = state.atcs
         if own.drops == "iotlb+atc":
-            atcs = tuple(frozenset(leaf for leaf in atc if not _leads_into(leaf, own)) for atc in atcs)
+            atcs = tuple(frozenset(leaf for leaf in atc if not leads_into(leaf, own)) for atc in atcs)
         return state._replace(tlb=tlb, atcs=atcs)
 
     # -- between two steps: caches fill, requests are made, commands take effect
@@ -320,19 +320,24 @@ def _join(states: States, state: State, uses: Iterable[Use]) -> None:
     states[state] = states.get(state, frozenset()) | frozenset(uses)
 
 
-def _leads(leaf: Leaf, page: int, own: Own) -> bool:
+def leads(leaf: Leaf, page: int, own: Own) -> bool:
     """Whether a request's page lies in the range of an owner change."""
     return leaf.pa is not None and own.start_pa <= leaf.pa + page - leaf.start < own.end_pa
 
 
-def _leads_into(leaf: Leaf, own: Own) -> bool:
+def leads_into(leaf: Leaf, own: Own) -> bool:
     """Whether any page of a leaf does."""
-    return any(_leads(leaf, page, own) for page in leaf.pages())
+    return any(leads(leaf, page, own) for page in leaf.pages())
+
+
+def shape(leaf: Leaf) -> tuple[int, int, int | None, int]:
+    """What an Observation tells of a leaf."""
+    return leaf.start, leaf.lg2, leaf.pa, leaf.whole_lg2
 
 
 def _pairs(leaves: frozenset[Leaf]) -> Iterator[frozenset[tuple[int, int, int, int]]]:
     """Any two different leaves of one cache that overlap."""
-    shapes = {(leaf.start, leaf.lg2, leaf.pa, leaf.whole_lg2) for leaf in leaves if leaf.pa is not None}
+    shapes = {shape(leaf) for leaf in leaves if leaf.pa is not None}
     for one, other in combinations(shapes, 2):
         if one[0] < other[0] + (1 << other[1]) and other[0] < one[0] + (1 << one[1]):
             yield frozenset((one, other))

@@ -114,6 +114,11 @@ class World:
 
     # -- moves 1 and 2: walks and hits
 
+    def readable(self, pa: int) -> list[int]:
+        """The values that a walk may find at an address."""
+        word = self.words.get(pa)
+        return word.values if word else [0]
+
     def look(self, at: Pointer) -> Found:
         """Every walk that goes on at a pointer reads one entry, and finds any of its readable values."""
         if at not in self._seen:
@@ -121,13 +126,13 @@ class World:
             lo, bits = self.case.facts.lo(at.level), self.case.facts.bits[at.level]
             found.freed.update(pa for pa, lg2 in self.released if pa <= at.table < pa + (1 << lg2))
             for index in range(1 << bits):
-                word = self.words.get(at.table + 8 * index)
-                for value in word.values if word else [0]:
-                    self._entry(at.level, at.start + (index << lo), lo, at.rights, value, found)
+                for value in self.readable(at.table + 8 * index):
+                    self.entry(at.level, at.start + (index << lo), lo, at.rights, value, found)
             self._seen[at] = Found(*map(frozenset, found))
         return self._seen[at]
 
-    def _entry(self, level: int, start: int, lo: int, rights: int, word: int, found: Found) -> None:
+    def entry(self, level: int, start: int, lo: int, rights: int, word: int, found: Found) -> None:
+        """One entry, first IOVA ``start``, and what it says to each request."""
         facts = self.case.facts
         is_leaf, pages = word & 2, range(start, start + (1 << lo), 4096)
         legal = 0xFFFFFFFFFF07F if facts.bits[level] > 1 else 0xFFFFFFFFFF03F

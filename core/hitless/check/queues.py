@@ -102,7 +102,7 @@ class Queues:
             for i, (behind, device) in enumerate(self.places.atcs)
             if behind == unit
         }
-        devices = [p for p in queue if p.drops.device in atcs]
+        devices = [p for p in queue if p.drops.device in atcs and (p.drops.every_pasid or p.drops.pasid is None)]
         gone = self.links.dropped(unit, own)
         if not self.hardware.atc_in_order:
             for command in devices:  # in any order: the unit may still give a device all that it had
