@@ -81,7 +81,7 @@ class _Collector(Watcher):
 
     def owned(self, engine: Engine, step: Own, ranges: Sequence[tuple[int, int]]) -> None:
         for start, end in ranges:
-            for span in engine.spans(start, end):
+            for span in (*engine.spans(start, end), *(span for span, _ in engine.beside(start, end))):
                 self.readable(engine, span)
         if engine.verdicts.cached:
             return

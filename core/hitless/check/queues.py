@@ -181,18 +181,23 @@ class Queues:
         gone = self.places.caches if devices else self.places.tlbs
         for fact in list(self.facts.all()):
             low, high = max(start_pa - fact.oa, 0), min(end_pa - fact.oa, fact.end - fact.start)
-            if fact.kind or low >= high or fact.window.until == OPEN:
+            if fact.kind or low >= high:
                 continue
             start, end = fact.start + low, fact.start + high
             piece = fact.piece_lg2
             whole = self.facts.take(
                 fact, max(align_down(start, piece), fact.start), min(align_up(end, piece), fact.end)
             )
-            whole.alive &= ~gone
+            whole.alive &= ~gone | self._remade(whole)
             if whole.alive:
                 part = self.facts.take(whole, start, end)
                 part.alive &= self.places.caches | self.usable(part)
         self.facts.sweep()
+
+    def _remade(self, fact: Held) -> int:
+        """The caches (bits) of units whose walks may make a translation again."""
+        units = (unit for unit in range(len(self.places.units)) if self._walkable(fact, unit))
+        return sum(1 << cache for unit in units for cache in self.places.of_unit(unit))
 
     def _obtainable(self, fact: Held, unit: int, cache: int) -> bool:
         """Whether a request may use a translation now, from a cache or by a walk."""
