@@ -1,6 +1,7 @@
 """The rules, each a small piece of its own. See docs/rules.md."""
 
 from hitless.check.rules.base import OutcomeRule, Rule, Seen
+from hitless.check.rules.leftovers import NothingLeft
 from hitless.check.rules.outcomes import (
     ConvertedIsSafe,
     NeighbourFaults,
@@ -32,6 +33,7 @@ def all_rules(subject: Subject) -> list[Rule]:
         ConvertedIsSafe(),
         PresentOwner(),
         NothingStale(),
+        NothingLeft(),
         Boundaries(),
         SizesAgree(),
         NoConflict(),

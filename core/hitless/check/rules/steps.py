@@ -232,7 +232,7 @@ class SmallestCommand(Rule):
 
     def submitted(self, engine: Engine, step: Invalidate, effects: Sequence[Effect]) -> None:
         for effect in effects:
-            if isinstance(effect, Drops):
+            if isinstance(effect, Drops) and engine.subject.vendor.page_format.stage in effect.stages:
                 if effect.device is not None:
                     self._commanded.add(step.unit)
                 needed = (self._unit if effect.device is None else self._device).get(step.unit, _Needed())
