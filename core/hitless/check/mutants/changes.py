@@ -119,6 +119,8 @@ def _own_first(subject: Subject) -> Subject | None:
 
 def _own_early(declared: Declared) -> set[str]:
     rules = declared.old_at_owner_change()
+    if declared.vendor.ownership.invalidate_after:
+        rules |= {"E1"}  # the cut's command covers what is owed, and is sent again
     run = declared.converting
     neighbour = run.old_pa ^ 1 << declared.page_lg2
     return rules | (set() if declared.verdict(neighbour, declared.large_lg2, after=True).ok else {"N1"})

@@ -165,7 +165,7 @@ def _pieces_left(declared: Declared) -> bool:
 def _short_rules(declared: Declared) -> set[str]:
     """The second of two pages stays cached; and pieces of the large leaf do."""
     moves = declared.moves and declared.new_enters
-    rules = LEFT | {"F1"} | ({"C2"} if declared.wipes else set()) | declared.conflict(address=moves)
+    rules = LEFT | {"F1"} | ({"C2"} if declared.wiped_first else set()) | declared.conflict(address=moves)
     if declared.bounded and declared.whole_pieces_only:
         rules |= {"B1"}
     rules |= declared.swapped()
@@ -175,7 +175,7 @@ def _short_rules(declared: Declared) -> set[str]:
 def _short_device_rules(declared: Declared) -> set[str]:
     """A device drops every translation that the range touches, whole."""
     moves = declared.moves and declared.new_enters
-    rules = LEFT | {"F1"} | ({"C2"} if declared.wipes else set()) | declared.conflict(address=moves)
+    rules = LEFT | {"F1"} | ({"C2"} if declared.wiped_first else set()) | declared.conflict(address=moves)
     left = declared.smallest_piece < declared.large_lg2
     return rules | (declared.conflict(size=True, address=moves) if left else set())
 
@@ -397,7 +397,7 @@ def wait_mutants() -> Sequence[Mutant]:
             at.HIDE,
             lambda d: LEFT
             | {"F1", "H1"}
-            | ({"C2"} if d.wipes else set())
+            | ({"C2"} if d.wiped_first else set())
             | d.conflict(address=d.moves and d.new_enters),
             _last_wait,
         ),

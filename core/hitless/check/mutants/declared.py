@@ -34,8 +34,13 @@ class Declared:
 
     @property
     def wipes(self) -> bool:
-        """The policy unmaps what the device may not reach, before owners change (C2)."""
+        """The policy unmaps what the device may not reach, before owners change."""
         return not self.subject.policy.maps_private
+
+    @property
+    def wiped_first(self) -> bool:
+        """It does so, and something follows that the page has to be unmapped before (C2)."""
+        return self.wipes and any(section in ("own", "refresh") for section, _ in self.subject.steps)
 
     @property
     def bounded(self) -> bool:
@@ -105,7 +110,7 @@ class Declared:
     def old_at_owner_change(self) -> set[str]:
         """The old large leaf is cached still when owners change."""
         rules = {"B1"} if self.bounded else set()
-        if self.wipes:
+        if self.wiped_first:
             rules |= {"C2"} | ({"C1"} if self.unsafe else set())
         return rules
 

@@ -10,7 +10,7 @@ from hitless.check.checking import check
 from hitless.check.mutants.declared import Declared
 from hitless.check.mutants.generic import generic_mutants
 from hitless.check.mutants.harmless import harmless_changes
-from hitless.check.mutants.mutant import Harmless, Mutant
+from hitless.check.mutants.mutant import Harmless, Mutant, truly
 from hitless.check.mutants.situations import HIDE, Situation, Sizes
 from hitless.check.report import Report
 from hitless.check.stage import Stage
@@ -120,8 +120,10 @@ def _try(change: Mutant | Harmless, ground: Ground) -> Trial | str:
         with change.situation.opened(vendor) as (stage, sizes):
             twin = _take(change.situation, stage, sizes)
             twin_report = None if twin is None else check(twin)
-            _plan_as(stage, change.planned_as(vendor))
-            planned = _take(change.situation, stage, sizes)
+            planned = twin
+            if change.planned_as is not truly:
+                _plan_as(stage, change.planned_as(vendor))
+                planned = _take(change.situation, stage, sizes)
             subject = None if planned is None else change.apply(planned)
             if subject is None or (twin is not None and list(subject.steps) == list(twin.steps)):
                 return "the plan has no place for it"

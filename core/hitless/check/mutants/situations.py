@@ -2,21 +2,18 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import attrs
 from attrs import frozen
 
 from hitless.check.mutants.declared import checks_owners
+from hitless.check.recording import recorded
 from hitless.check.stage import Setting, Stage
-from hitless.check.subject import Subject, Truth, TruthRun
+from hitless.check.subject import Subject
 from hitless.guest_memfd.guest import GUEST, HOST
 from hitless.hardware.vendor import Vendor
-from hitless.iommufd import Domain
-from hitless.refresh.target import PlanRequest, Segment
-
-NOBODY = -1
-"""The owner of memory that a truncate took away: it grants nothing."""
 
 _MEMORY = 2 << 30
 _HUNK_LG2 = 30
@@ -114,6 +111,12 @@ def _one_hidden(stage: Stage, sizes: Sizes) -> None:
     stage.convert([(sizes.at(5), sizes.at(6))], GUEST)
 
 
+def _one_returned(stage: Stage, sizes: Sizes) -> None:
+    """Two large leaves are shared, and the first one is cut, though nothing in it is private any more."""
+    _one_hidden(stage, sizes)
+    stage.convert([(sizes.at(5), sizes.at(6))], HOST)
+
+
 def _all_shared(stage: Stage, sizes: Sizes) -> None:
     """The upper half of memory is shared: leaves as large as there are."""
     stage.convert([(sizes.base, sizes.memory)], HOST)
@@ -150,32 +153,10 @@ def _show_leaf(stage: Stage, sizes: Sizes) -> Sequence[Subject]:
 
 def _truncate(stage: Stage, sizes: Sizes) -> Sequence[Subject]:
     """A page is truncated: guest_memfd revokes it."""
-    return [revoked(stage, domain, sizes.at(5), sizes.at(6)) for domain in stage.domains]
-
-
-def revoked(stage: Stage, domain: Domain, start: int, end: int) -> Subject:
-    """The plan by which a domain unmaps a range that guest_memfd has lost, as its subject."""
-
-    def layout(a: int, b: int) -> Iterator[Segment]:
-        for low, high, gone in ((a, start, False), (start, end, True), (end, b, False)):
-            x, y = max(a, low), min(b, high)
-            if x < y:
-                yield from [Segment(x, y, None, 0)] if gone else domain.layout(x, y, None)
-
-    request = PlanRequest(((start, end),), layout, merge=True)
-    prepared = domain.planner.plan(domain.name, request, [])
-    for pa, size_lg2 in reversed(prepared.allocated):
-        domain.tables.free(pa, size_lg2)
-    whole = Truth.of(stage.guest, domain.default_attrs)
-    runs: list[TruthRun] = []
-    for run in whole.runs:
-        edges = sorted({run.start, run.end, *(edge for edge in (start, end) if run.start < edge < run.end)})
-        for a, b in zip(edges, edges[1:], strict=False):
-            pa = run.old_pa + a - run.start
-            runs.append(TruthRun(a, b, run.old_owner, NOBODY if start <= a < end else run.new_owner, pa, pa))
-    subject = stage.subject(domain, None, list(prepared.plan.steps()))
-    subject.truth = Truth(runs, whole.attrs)
-    return subject
+    start, end = sizes.at(5), sizes.at(6)
+    return [
+        recorded(stage, domain, partial(domain.revoke, start, end), gone=(start, end)) for domain in stage.domains
+    ]
 
 
 # -- the situations
@@ -191,7 +172,7 @@ HIDE_CUT_IN_PLACE = Situation(
     "in-place",
     "one page of a leaf that was cut before turns private and keeps its address",
     _hide,
-    lambda stage, sizes: (_one_hidden(stage, sizes), stage.convert([(sizes.at(5), sizes.at(6))], HOST))[0],
+    _one_returned,
     Setting("in-place"),
 )
 HIDE_IN_LARGEST = Situation(
@@ -201,7 +182,7 @@ HIDE_IN_LARGEST = Situation(
     _all_shared,
 )
 HIDE_TRUSTED = Situation(
-    "one-page-in-2m",
+    "trusted-page",
     "one page of a shared leaf turns private, and devices are trusted",
     _hide,
     _shared,
@@ -223,7 +204,7 @@ HIDE_TWO_SPACES = Situation(
 )
 SHOW = Situation("one-page-in-4k", "one private page between shared ones turns shared", _show, _one_hidden)
 SHOW_TRUSTED = Situation(
-    "one-page-in-4k",
+    "trusted-page",
     "one private page turns shared, and devices are trusted",
     _show,
     _one_hidden,

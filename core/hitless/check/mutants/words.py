@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from hitless.pagetable import READ, WRITE, Leaf, PageFormat, Position
+from hitless.check.subject import Subject
+from hitless.pagetable import READ, WRITE, Leaf, PageFormat, Position, entry_pa
 from hitless.plan import Fill, Step
 from hitless.check.shadow import Filled
 
@@ -57,3 +58,14 @@ def filled_word(steps: Iterator[Step], pa: int) -> int | None:
         if isinstance(step, Fill) and step.pa <= pa < step.pa + (1 << step.size_lg2):
             return Filled.of(step).load(pa)
     return None
+
+
+def entry_of(subject: Subject, iova: int) -> tuple[int, int, int]:
+    """The leaf entry that translates an IOVA before a plan: its address, its word and its level."""
+    fmt = subject.vendor.page_format
+    at = fmt.start(subject.root_pa, iova)
+    while isinstance(at, Position):
+        pa = entry_pa(fmt.levels[at.level], at.table_pa, iova)
+        word, level = subject.memory.load(pa), at.level
+        at = fmt.step(at, word)
+    return pa, word, level

@@ -10,6 +10,7 @@ from hitless.check.rules.outcomes import (
     PresentOwner,
 )
 from hitless.check.rules.owners import Boundaries, SizesAgree
+from hitless.check.rules.runs import RunsAgree
 from hitless.check.rules.steps import (
     FreedTables,
     LegalWords,
@@ -39,6 +40,7 @@ def all_rules(subject: Subject) -> list[Rule]:
         NoConflict(),
         FreedTables(),
         LegalWords(),
+        RunsAgree(),
         NoWriterBeside(),
         MergesEquals(),
         WaitsFirst(),
