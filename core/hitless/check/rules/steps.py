@@ -231,7 +231,7 @@ class SmallestCommand(Rule):
 
     def submitted(self, engine: Engine, step: Invalidate, effects: Sequence[Effect]) -> None:
         for effect in effects:
-            if isinstance(effect, Drops):
+            if isinstance(effect, Drops) and engine.subject.vendor.page_format.stage in effect.stages:
                 needed = (self._unit if effect.device is None else self._device).get(step.unit, _Needed())
                 self._compare(engine, step, effect, needed)
 
