@@ -140,7 +140,7 @@ class Domain:
                 )
                 for device, ats in devices
             ]
-            unit.attach(here, tables, stage1.pages if stage1 else None)
+            unit.attach(here, stage1.pages if stage1 else None)
             attachments += here
         assembler = Assembler(
             fmt,
@@ -408,11 +408,11 @@ class Domain:
         self.merges += len(prepared.changes.merge)
 
     def _covered(self, unit: str, words: Words) -> int:
-        """4K pages that an encoded command covers, as the vendor's own decoder tells."""
-        pages = 0
+        """4K pages that an encoded command covers of the domain's own stage, as the vendor's own decoder tells."""
+        pages, own = 0, self.vendor.page_format.stage
         for effect in self.vendor.commands.decode(words):
             match effect:
-                case Drops(first=first, last=last):
+                case Drops(first=first, last=last, stages=stages) if own in stages:
                     pages = max(pages, (last >> PAGE_LG2) - (first >> PAGE_LG2) + 1)
                 case Completes():
                     pass
