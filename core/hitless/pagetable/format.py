@@ -196,10 +196,6 @@ class PageFormat(ABC):
             return WalkFault(self.stage, self.top.number, iova, 0, "range")
         return Position(self.stage, self.top.number, root_pa, iova, READ | WRITE)
 
-    def grown(self) -> "PageFormat | None":
-        """The format with one more level on top, whose root points to the old one in entry 0; None: it cannot grow."""
-        return None
-
     def hardware_set(self, level: int) -> int:
         """Bits that hardware may change in a leaf: A and D."""
         layout = self.layout("leaf", level)
