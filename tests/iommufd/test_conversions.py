@@ -139,7 +139,7 @@ def test_amd_smashes_the_rmp_and_invalidates_after_the_owner_change():
     stand = Stand("amd", "in-place")
     plan = stand.plan(0x40005000)
     assert [step.op for step in plan.own] == ["PSMASH", "RMPUPDATE"]
-    assert [type(step).__name__ for step in plan.refresh] == ["Barrier", "Invalidate", "Wait"]
+    assert [type(step).__name__ for step in plan.refresh] == ["Invalidate", "Wait"]
     assert plan.refresh[1].words == (0x3000000100000000, 0x40005000)
 
 
