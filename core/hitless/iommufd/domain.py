@@ -347,11 +347,12 @@ class Domain:
         return self.planner.plan(self.name, request, own)
 
     def _request(self, conversion: Conversion, after: Conversion | None) -> PlanRequest:
+        changed = conversion.done if after is None else conversion.ranges
         return PlanRequest(
             self._iovas(conversion.ranges),
             lambda start, end: self.layout(start, end, after),
             wipe_first=not self.policy.maps_private,
-            owed=self.vendor.ownership.invalidate_after and self.policy.maps_private,
+            owed=self._iovas(changed) if self.vendor.ownership.invalidate_after and self.policy.maps_private else (),
             merge=self.settings.merge == "at_once",
             remap=self.settings.strategy == "unmap-remap",
         )

@@ -58,6 +58,8 @@ class Rmp:
         Raises:
             Refused: a smash of guest-owned memory that a trusted device may be using.
         """
+        if not self._snp:
+            return []  # there is no RMP
         blocks = sorted({block for change in changes for block in self._partial(table, change)})
         if blocks and trusted and not allow_break:
             raise Refused(
