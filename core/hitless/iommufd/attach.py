@@ -36,9 +36,9 @@ def found_for(vendor: Vendor, root_pa: int, tag: int, stage1: GuestStage | None)
     return Found("translate", StageRoot(stage1.page_format, stage1.root_gpa, upper), root, upper)
 
 
-def ports_for(vendor: Vendor, attach: Sequence[Behind], *, nested: bool) -> tuple[UnitPort, ...]:
+def ports_for(vendor: Vendor, attach: Sequence[Behind], *, nested: bool, pasid: int | None) -> tuple[UnitPort, ...]:
     """The units as plans see them."""
     return tuple(
-        UnitPort(unit.name, tag, vendor.commands, tuple(device for device, ats in devices if ats), nested)
+        UnitPort(unit.name, tag, vendor.commands, tuple(device for device, ats in devices if ats), nested, pasid)
         for unit, tag, devices in attach
     )

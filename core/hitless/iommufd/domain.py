@@ -146,7 +146,7 @@ class Domain:
             fmt,
             attrs.evolve(vendor.split_rules, leaf_lg2s=sizes),
             vendor.recipes,
-            ports_for(vendor, attach, nested=stage1 is not None),
+            ports_for(vendor, attach, nested=stage1 is not None, pasid=pasid),
             vendor.hardware.coherent,
             settings.allow_break,
             vendor.name,
