@@ -20,7 +20,11 @@ PAGES = 0xF_FFFF_FFFF_F000
 
 
 class Case(NamedTuple):
-    """One vendor: ``entry`` finds the last structure of device 8, ``broken`` is word 0 of it with ``event`` to come."""
+    """One vendor.
+
+    ``entry`` finds the last structure of device 8, ``broken`` makes its word 0 one that raises ``event``, ``forget``
+    is the command that drops it; ``unread`` is the event where there is no memory behind the register.
+    """
 
     vendor: str
     features: dict
@@ -29,6 +33,7 @@ class Case(NamedTuple):
     broken: Callable
     forget: tuple
     event: dict
+    unread: dict
 
 
 def dte(load, base):
@@ -61,6 +66,7 @@ CASES = [
         lambda word: word | 7 << 9,  # Mode 7 is reserved
         (2 << 60 | 8, 0),
         {"event": "ILLEGAL_DEV_TABLE_ENTRY", "DeviceID": 8, "address": HERE >> 2, "RW": 1},
+        {"event": "DEV_TAB_HARDWARE_ERROR", "DeviceID": 8},
     ),
     Case(
         "intel",
@@ -70,6 +76,7 @@ CASES = [
         lambda word: word | 3 << 2,  # TT 3 is reserved
         (1 << 4 | 1, 0),
         {"SID": 8, "FR": 0x3, "FI": HERE >> 12, "T1": 0, "F": 1},
+        {"SID": 8, "FR": 0x8, "F": 1},
     ),
     Case(
         "intel",
@@ -79,6 +86,7 @@ CASES = [
         lambda word: word | 7 << 6,  # PGTT 7 is reserved
         (3 << 4 | 7, 0),
         {"SID": 8, "FR": 0x5B, "FI": HERE >> 12, "T1": 0, "F": 1},
+        {"SID": 8, "FR": 0x38, "F": 1},
     ),
     Case(
         "arm_smmu",
@@ -88,6 +96,7 @@ CASES = [
         lambda word: word & ~1,  # V
         (0x03 | 8 << 32, 1),
         {"event": "C_BAD_STE", "SID": 8, "code": 4},
+        {"event": "F_STE_FETCH", "SID": 8, "code": 3},
     ),
 ]
 IDS = [f"{case.vendor} {case.features.get('mode', '')}".strip() for case in CASES]
@@ -124,6 +133,19 @@ def test_a_malformed_structure_raises_the_vendors_event(case):
     (words,) = unit.drain_events()
     record = here.domain.vendor.events.decode(words)
     assert {name: record[name] for name in case.event} == case.event
+
+
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+def test_a_register_that_leads_nowhere_raises_the_vendors_event(case):
+    """No memory at the structures' address: the fetch fails, and its record says so."""
+    here = stand(case)
+    unit, attachment = here.domain.units[0], here.domain.attachments[0]
+    unit.requests.set_base(unit.requests.base ^ 1 << 45)
+    unit.drain_events()
+    assert unit.translate(attachment, HERE, True) == "fetch"
+    (words,) = unit.drain_events()
+    record = here.domain.vendor.events.decode(words)
+    assert {name: record[name] for name in case.unread} == case.unread
 
 
 @pytest.mark.parametrize("case", CASES, ids=IDS)
