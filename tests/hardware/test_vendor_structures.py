@@ -241,3 +241,21 @@ def test_a_fence_blocks_by_structure(case):
     unit.complete()
     answers = asks(unit, attachment)
     assert answers and all(isinstance(answer, str) for answer in answers)
+
+
+@pytest.mark.parametrize(
+    ("case", "word", "bit"), [(CASES[1], 0, 1), (CASES[2], 0, 1), (CASES[3], 2, 58)], ids=[*IDS[1:3], "arm_smmu S2R"]
+)
+def test_a_structure_may_keep_faults_out_of_the_records(case, word, bit):
+    """FPD of VT-d set, STE.S2R of Arm clear: the request faults as before, and no record is written."""
+    here = stand(case)
+    unit, attachment, arena = here.domain.units[0], here.domain.attachments[0], here.machine.arena
+    nowhere = 40 * M + MEMORY
+    for recorded in (True, False):
+        unit.drain_events()
+        assert unit.translate(attachment, nowhere, True) == "not-present"
+        assert len(unit.drain_events()) == recorded
+        pa = case.entry(arena.load, unit.requests.base) + 8 * word
+        arena.store(pa, arena.load(pa) ^ 1 << bit)
+        unit.submit(case.forget)
+        unit.complete()
