@@ -36,7 +36,7 @@ WHOLE_TAG_COMMANDS = 512
 """Above so many commands one for the whole tag is cheaper: as many as a 4K table has entries (rule E1)."""
 VMID_MASK, ASID_LO = 0xFFFF, 16
 
-_LEAF, _TTL_LO, _TG_LO = 1, 8, 10
+_LEAF, _TTL_LO, _TG_LO, _SSV = 1, 8, 10, 1 << 11
 _ADDRESS = ~0xFFF
 _GRANULES_LG2 = {1: 12, 2: 14, 3: 16}  # by TG
 _SCALE_MAX, _SCALE_MAX_52, _ATC_ALL = 31, 39, 52
@@ -128,8 +128,8 @@ class ArmSmmuCommands:
         """TLBI_NH_ALL: no address of the VMID's combined entries is known here (ARM-TLBI-9)."""
         return [(TLBI_NH_ALL | (tag & VMID_MASK) << 32, 0)]
 
-    def invalidate_device(self, target: Target, device: int) -> Sequence[Words]:
-        head = ATC_INV | device << 32
+    def invalidate_device(self, target: Target, device: int, pasid: int | None = None) -> Sequence[Words]:
+        head = ATC_INV | device << 32 | (0 if pasid is None else _SSV | pasid << 12)
         return [(head, start | lg2 - 12) for start, lg2 in aligned_blocks(target.first, target.last, 64)]
 
     def wait(self, store_pa: int, value: int) -> Words:
