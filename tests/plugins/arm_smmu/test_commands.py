@@ -502,6 +502,18 @@ def test_ttl_1_of_the_16k_granule(ds, illegal):
     assert isinstance(effect, Illegal if illegal else Drops)
 
 
+@pytest.mark.parametrize(("run_cover", "sizes"), [(True, {16, 25, 34}), (False, set())])
+def test_a_range_and_the_runs_in_it(run_cover, sizes):
+    """A run that hardware merged goes only if all of it is in the range; one address drops it whole (ARM-TLBI-8)."""
+    commands = made(run_cover=run_cover)
+    (ranged,) = commands.decode((0x7_0000_F02A, 0x701))
+    assert ranged.whole_lg2s == sizes
+    (single,) = commands.decode((0x7_0000_002A, 1))
+    assert single.whole_lg2s == set()
+    (other,) = commands.decode((0x7_0000_F012, 0x701))
+    assert other.whole_lg2s == set()
+
+
 def test_runs_without_ril():
     """Each entry of a run has its own command; a block has one (ARM-TLBI-8)."""
     run = Target(0x1_0000, 0x1_FFFF, 16, 0, False)

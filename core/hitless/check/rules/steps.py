@@ -38,7 +38,7 @@ class NoConflict(Rule):
         for fact in engine.facts.over(low, high):
             if fact.kind or not fact.stable or not fact.alive & engine.places.caches:
                 continue
-            size = fact.leaf_lg2 != size_lg2
+            size = fact.leaf_lg2 != size_lg2 and (hardware.run_conflict or fact.level != span.level)
             address = fact.oa - fact.start != span.oa - span.start
             if not (
                 (size and hardware.size_conflict)
