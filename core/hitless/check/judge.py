@@ -31,7 +31,7 @@ class Judge(Watcher):
 
     def entered(self, engine: Engine, section: str) -> None:
         """What isolate promises is looked at once, before anything else happens."""
-        if section in ("own", "refresh", "end") and not self._isolated:
+        if section in ("own", "refresh") and not self._isolated:
             self._isolated = True
             self._range(engine, "isolated")
 

@@ -88,7 +88,7 @@ class Queues:
         tag = self.places.units[unit].tag
         own = [p for p in queue if p.drops.device is None and p.drops.of_tag(tag) and self.stage in p.drops.stages]
         atcs = {device: self.places.atc(i) for i, (behind, device) in enumerate(self.places.atcs) if behind == unit}
-        devices = [p for p in queue if p.drops.device in atcs]
+        devices = [p for p in queue if p.drops.device in atcs and (p.drops.every_pasid or p.drops.pasid is None)]
         gone = self.links.dropped(unit, own)
         if not self.hardware.atc_in_order:
             for command in devices:  # in any order: the unit may still give a device all that it had

@@ -186,7 +186,7 @@ def _domain(draft: Draft, row: Row[DomainConfig], registry: VendorRegistry) -> I
 
 def _features(row: Row[DomainConfig], registry: VendorRegistry, extensions: Sequence[str]) -> Iterator[str]:
     path, vendor, values = f"{row.path}.features", row.value.vendor, row.value.features
-    for each in registry.feature_faults(vendor, values, extensions):
+    for each in registry.feature_faults(vendor, values, extensions, row.value.format):
         problem, _, key = each.rpartition(" @ .")
         yield fault(problem, at(path, key)) if key in values else fault(each, path)
 
