@@ -5,7 +5,7 @@ from typing import Any
 from hitless.hardware.facts import STAGES, Completes, Drops, DropsStructure, Effect, Illegal, NoEffect
 from hitless.plugin import Vendor
 from hitless.refresh.commands import Words
-from hitless.units import WORD_MAX
+from hitless.units import WORD_MAX, lg2_text
 
 
 def explain_command(vendor: Vendor, words: Words) -> dict[str, Any]:
@@ -60,6 +60,8 @@ def _drops(effect: Drops) -> str:
         text += f", leaves of level {', '.join(map(str, sorted(effect.leaf_levels)))} only"
     if where != "the whole space":
         text += f": {effect.leaf_match.value}"
+    if effect.whole_lg2s:
+        text += f"; leaves of {', '.join(map(lg2_text, sorted(effect.whole_lg2s)))} only if all of one is in the range"
     return text
 
 
