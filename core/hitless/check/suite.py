@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, product
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 from attrs import define, field, frozen
@@ -14,7 +14,8 @@ from hitless.errors import Refused
 from hitless.hardware.vendor import Vendor
 from hitless.plugin import FeatureInfo, VendorRegistry
 
-Features = Mapping[str, Any]
+Features: TypeAlias = Mapping[str, Any]
+_Pair: TypeAlias = tuple[tuple[str, Any], tuple[str, Any]]
 
 
 @frozen
@@ -152,76 +153,71 @@ class _Possible:
     def __call__(self, features: Features) -> bool:
         key = tuple(sorted(features.items()))
         if key not in self._known:
-            self._known[key] = not self.registry.feature_faults(self.vendor, features)
+            self._known[key] = not self.registry.feature_faults(self.vendor, features, page_format=self.page_format)
         return self._known[key]
 
 
 def _pairwise(infos: Sequence[FeatureInfo], possible: Callable[[Features], bool]) -> Iterator[dict[str, Any]]:
-    """The default configuration, then greedily what covers the most pairs of values that are still missing."""
-    default = {info.name: info.default for info in infos}
-    missing = {((a.name, x), (b.name, y)) for a, b in combinations(infos, 2) for x in a.values for y in b.values}
-    if len(infos) == 1:
-        yield from ({infos[0].name: value} for value in infos[0].values if possible({infos[0].name: value}))
+    """A base configuration, then greedily what covers the most pairs of values that are still missing."""
+    base = _repaired({}, {info.name: info.default for info in infos}, infos, possible)
+    if base is None:
         return
-    if possible(default):
-        yield default
-        missing -= _pairs(default, infos)
-    while missing:
-        pair = min(missing, key=repr)
-        best = _complete(dict(pair), infos, missing, possible)
-        if best is None:
-            missing.discard(pair)  # no hardware has these two together
-            continue
-        yield best
-        missing -= _pairs(best, infos)
+    yield base
+    if len(infos) == 1:
+        others = ({infos[0].name: value} for value in infos[0].values)
+        yield from (each for each in others if each != base and possible(each))
+        return
+    missing = {((a.name, x), (b.name, y)) for a, b in combinations(infos, 2) for x in a.values for y in b.values}
+    missing -= _pairs(base, infos)
+    for pair in sorted(missing, key=repr):
+        if pair in missing:
+            best = _complete(dict(pair), base, infos, missing, possible)
+            if best is not None:  # else no hardware has these two together
+                yield best
+                missing -= _pairs(best, infos)
 
 
-def _pairs(features: Features, infos: Sequence[FeatureInfo]) -> set[tuple[tuple[str, Any], tuple[str, Any]]]:
+def _pairs(features: Features, infos: Sequence[FeatureInfo]) -> set[_Pair]:
     chosen = [(info.name, features[info.name]) for info in infos]
     return set(combinations(chosen, 2))
 
 
 def _complete(
-    chosen: dict[str, Any],
+    pair: dict[str, Any],
+    base: dict[str, Any],
     infos: Sequence[FeatureInfo],
-    missing: set[tuple[tuple[str, Any], tuple[str, Any]]],
+    missing: set[_Pair],
     possible: Callable[[Features], bool],
 ) -> dict[str, Any] | None:
-    """Two values made into a whole configuration that can be, with as many missing pairs as are to be had."""
-    default = {info.name: info.default for info in infos}
-    if not possible(default | chosen):
-        repaired = _repair(chosen, infos, possible)
-        if repaired is None:
-            return None
-        return repaired
+    """Two values made into a configuration that can be, with as many missing pairs as are to be had."""
+    found = _repaired(pair, base, infos, possible)
+    if found is None:
+        return None
+    chosen = {name: value for name, value in found.items() if name in pair or value != base[name]}
     for info in infos:
         if info.name in chosen:
             continue
 
         def gain(value: Any, name: str = info.name) -> int:
             return sum(
-                1
-                for other, held in chosen.items()
-                if ((name, value), (other, held)) in missing or ((other, held), (name, value)) in missing
+                1 for held in chosen.items() if ((name, value), held) in missing or (held, (name, value)) in missing
             )
 
-        ranked = sorted(info.values, key=lambda value: (-gain(value), value != info.default))
-        chosen[info.name] = next(
-            (value for value in ranked if possible(default | chosen | {info.name: value})), info.default
-        )
-    return chosen if possible(chosen) else None
+        ranked = sorted(info.values, key=lambda value: (-gain(value), value != base[info.name]))
+        chosen[info.name] = next(value for value in ranked if possible(found | chosen | {info.name: value}))
+        found = found | chosen
+    return found
 
 
-def _repair(
-    chosen: dict[str, Any], infos: Sequence[FeatureInfo], possible: Callable[[Features], bool]
+def _repaired(
+    chosen: dict[str, Any], base: dict[str, Any], infos: Sequence[FeatureInfo], possible: Callable[[Features], bool]
 ) -> dict[str, Any] | None:
-    """Two values that do not go with the defaults: change one or two other features."""
-    default = {info.name: info.default for info in infos}
+    """Some values with a base that can be: as few others of it changed as it takes, two at most."""
     others = [info for info in infos if info.name not in chosen]
-    for count in (1, 2):
+    for count in (0, 1, 2):
         for group in combinations(others, count):
             for values in product(*(info.values for info in group)):
-                features = default | chosen | {info.name: value for info, value in zip(group, values, strict=True)}
+                features = base | chosen | {info.name: value for info, value in zip(group, values, strict=True)}
                 if possible(features):
                     return features
     return None

@@ -18,7 +18,7 @@ from attrs import frozen
 from hitless.errors import HitlessError, PluginError
 from hitless.hardware.vendor import Vendor
 from hitless.pagetable import PageFormat
-from hitless.plugin.features import FeatureInfo, feature_infos, impossible
+from hitless.plugin.features import FeatureInfo, feature_infos, impossible, impossible_for
 from hitless.plugin.specs import API, OPTIONAL, PROJECT, STRATEGIES, Specs
 
 VENDORS = "hitless.vendors"
@@ -177,7 +177,9 @@ class VendorRegistry:
         manager = self.manager(vendor, extensions)
         return list(_formats(manager, vendor, _features_class(manager, vendor)()))
 
-    def feature_faults(self, vendor: str, values: Mapping[str, Any], extensions: Sequence[str] = ()) -> list[str]:
+    def feature_faults(
+        self, vendor: str, values: Mapping[str, Any], extensions: Sequence[str] = (), page_format: str = ""
+    ) -> list[str]:
         """What is wrong with feature values, each as ``problem @ .key``.
 
         Where each value is legal, but hardware does not have the combination, the vendor's own sentence.
@@ -195,7 +197,7 @@ class VendorRegistry:
                 faults.append(f"{value!r} is not legal, use {legal} @ .{key}")
         if not faults:
             cls = _features_class(self.manager(vendor, extensions), vendor)
-            faults += filter(None, [_impossible(cls(**values), vendor)])
+            faults += filter(None, [_impossible(cls(**values), vendor, page_format)])
         return faults
 
     def resolve(
@@ -284,10 +286,10 @@ def _features_class(manager: pluggy.PluginManager, vendor: str) -> type:
     return cast(type, cls)
 
 
-def _impossible(features: Any, vendor: str) -> str | None:
+def _impossible(features: Any, vendor: str, page_format: str) -> str | None:
     """The vendor's sentence about a combination that no hardware has."""
     try:
-        return impossible(features)
+        return impossible(features) or (impossible_for(features, page_format) if page_format else None)
     except Exception as error:
         raise PluginError("the features class cannot tell what is impossible", who=vendor, why=_cause(error)) from error
 

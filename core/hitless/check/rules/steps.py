@@ -209,11 +209,11 @@ class SmallestCommand(Rule):
             lo = fmt.levels[step.level].lo
             self._need(engine, Target(step.iova, step.iova + (1 << lo) - 1, lo, step.level, False))
 
-    def entered(self, engine: Engine, section: str) -> None:
-        """After the owner change an invalidation is owed for what converted, whole leaves."""
+    def owned(self, engine: Engine, step: Own, ranges: Sequence[tuple[int, int]]) -> None:
+        """After an owner change an invalidation is owed for what converted, whole leaves."""
         subject = engine.subject
-        if section == "refresh" and subject.vendor.ownership.invalidate_after:
-            for run in subject.truth.converting:
+        for start, end in ranges if subject.vendor.ownership.invalidate_after else ():
+            for run in (each for each in subject.truth.inside(start, end) if each.converts):
                 for span in engine.spans(run.start, run.end):
                     if isinstance(span, LeafSpan):
                         self._need(engine, _leaves(span))
