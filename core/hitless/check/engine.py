@@ -231,7 +231,7 @@ class Engine:
             self._stale(span, window)
             return
         top = self.links.link(table, span)
-        top.window = window
+        top.window, top.overwritten = window, True
         self._link_stale(top)
         for below, inner in self.reader.below(span.child, span.start, span.end):
             if isinstance(inner, PointerSpan):
