@@ -78,6 +78,16 @@ def _stored(rng: random.Random, case: Case) -> None:
         case.steps.insert(index + rng.choice((0, 1, 1, 2, 3, 8)), (section, again))
 
 
+def _undone(rng: random.Random, case: Case) -> None:
+    """A store that is taken back later."""
+    index = _some(rng, case, Store)
+    if index is not None:
+        section, step = case.steps[index]
+        assert isinstance(step, Store)
+        undo = evolve(step, new=step.expected)
+        case.steps.insert(rng.randint(index + 1, len(case.steps)), (section, undo))
+
+
 def _owned(rng: random.Random, case: Case) -> None:
     """An owner change at a wrong moment."""
     pa = rng.choice(POOLS) + rng.randrange(case.facts.pages) * PAGE
@@ -109,6 +119,7 @@ MISTAKES: tuple[Mistake, ...] = (
     _command(_retagged),
     _command(_flipped),
     _stored,
+    _undone,
     _owned,
     _shuffled,
 )
