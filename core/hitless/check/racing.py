@@ -52,6 +52,7 @@ class Race:
     Args:
         writes: (moment, IOVA): the device writes to the page then.
         holds: the walker found the pages' entries before the plan, and uses them as long as it may.
+        copy: of a run it marks the entry so many behind the page's own, round about.
         moments: how many there have been.
         written: pages that were really written to, by way of an entry that marks them.
     """
@@ -60,6 +61,7 @@ class Race:
     domain: Domain
     writes: Sequence[tuple[int, int]]
     holds: bool
+    copy: int = 0
     moments: int = 0
     written: list[int] = field(factory=list)
     _held: dict[int, tuple[int, int]] = field(factory=dict)
@@ -103,7 +105,9 @@ class Race:
         word = arena.load(pa)
         if not (fmt.present(word) and fmt.is_leaf(word, level)):
             return
-        arena.store(pa, marked(self.domain, word, level))
+        own, count = (iova >> fmt.levels[level].lo), 1 << fmt.leaf_size(int(fmt.leaf_lg2(word, level))).entries_lg2
+        pa += 8 * ((own + self.copy) % count - own % count)
+        arena.store(pa, marked(self.domain, arena.load(pa), level))
         self.written.append(iova)
 
     def _entry(self, iova: int) -> tuple[int, int] | None:

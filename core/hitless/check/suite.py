@@ -10,9 +10,11 @@ from attrs import define, field, frozen
 from hitless.check.checking import check
 from hitless.check.report import Violation
 from hitless.check.scenarios import SCENARIOS, Case, Ground, Scenario, Trial
+from hitless.check.stage import Unfit
 from hitless.errors import Refused
 from hitless.hardware.vendor import Vendor
 from hitless.plugin import FeatureInfo, VendorRegistry
+from hitless.plugin.features import impossible, impossible_for
 
 Features: TypeAlias = Mapping[str, Any]
 _Pair: TypeAlias = tuple[tuple[str, Any], tuple[str, Any]]
@@ -76,6 +78,8 @@ def check_row(registry: VendorRegistry, vendor: str, page_format: str, features:
             _judge(row, attempt(ground), forced=False)
         except Refused as refusal:
             _force(row, refusal, attempt(attrs.evolve(ground, forced=True)))
+        except Unfit as unfit:
+            row.reason = unfit.what
     _conclude(row, record)
     return row
 
@@ -112,6 +116,8 @@ def _conclude(row: Row, record: Vendor) -> None:
             row.broken = [each for each in row.broken if each.forced]
         else:
             row.outcome, row.reason = "violated", ", ".join(sorted(rules))
+    elif not row.plans and not row.refusals:
+        row.outcome = "not_applicable"
     elif row.refusals:
         idle = [each for each in row.refusals if not each.forced_rule]
         if idle:
@@ -133,7 +139,7 @@ def feature_sets(
     infos = [
         info for info in registry.features(vendor) if info.values and (not info.formats or page_format in info.formats)
     ]
-    possible = _Possible(registry, vendor, page_format)
+    possible = _Possible(type(registry.resolve(vendor).features), page_format)
     if every:
         names = [info.name for info in infos]
         found = (dict(zip(names, values, strict=True)) for values in product(*(info.values for info in infos)))
@@ -145,16 +151,12 @@ def feature_sets(
 class _Possible:
     """Whether a configuration can be: what the vendor declares impossible cannot."""
 
-    registry: VendorRegistry
-    vendor: str
+    features: Callable[..., Any]
     page_format: str
-    _known: dict[tuple[tuple[str, Any], ...], bool] = field(factory=dict)
 
     def __call__(self, features: Features) -> bool:
-        key = tuple(sorted(features.items()))
-        if key not in self._known:
-            self._known[key] = not self.registry.feature_faults(self.vendor, features, page_format=self.page_format)
-        return self._known[key]
+        chosen = self.features(**features)
+        return impossible(chosen) is None and impossible_for(chosen, self.page_format) is None
 
 
 def _pairwise(infos: Sequence[FeatureInfo], possible: Callable[[Features], bool]) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ import importlib
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, cast
@@ -235,6 +236,7 @@ class VendorRegistry:
             page_format=formats[name],
             features=chosen,
             origins=origins,
+            mutants=partial(_mutants, manager, vendor, strategy),
             **answers,
         )
 
@@ -268,6 +270,14 @@ def _ask(manager: pluggy.PluginManager, vendor: str, hook: str, **arguments: Any
     if answer is None:
         raise PluginError(f"hook {hook} gave no answer", who=vendor, do="implement it; see the hook specs")
     return answer
+
+
+def _mutants(manager: pluggy.PluginManager, vendor: str, strategy: Mapping[str, Any]) -> list[Any]:
+    """The mutants of a vendor and of its extensions."""
+    try:
+        return [each for answer in reversed(manager.hook.mutants(**strategy)) for each in answer]
+    except Exception as error:
+        raise PluginError("hook mutants failed", who=vendor, why=_cause(error), do="mend the plugin") from error
 
 
 def _features_class(manager: pluggy.PluginManager, vendor: str) -> type:

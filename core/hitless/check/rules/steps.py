@@ -168,25 +168,37 @@ class MergesEquals(Rule):
                 return
 
 
+@define(eq=False)
 class WaitsFirst(Rule):
     """H1."""
 
     id: ClassVar[str] = "H1"
     sentence: ClassVar[str] = "nothing is freed or reported complete while a wait is outstanding"
     do: ClassVar[str] = "submit the wait behind the commands, and poll it"
+    _outstanding: dict[str, list[Invalidate]] = field(factory=dict)
+
+    def submitted(self, engine: Engine, step: Invalidate, effects: Sequence[Effect]) -> None:
+        self._outstanding.setdefault(step.unit, []).append(step)
+
+    def waited(self, engine: Engine, step: Wait) -> None:
+        self._outstanding.pop(step.unit, None)
 
     def released(self, engine: Engine, step: Release, reachable: Sequence[int]) -> None:
-        self._outstanding(engine, "tables are freed")
+        """Commands for other addresses, of another plan, are no matter."""
+        for pa, _ in step.tables:
+            table = engine.links.tables.get(pa)
+            if table is not None:
+                self._look(engine, "a table is freed", table.base, engine.reader.end(table) - 1)
 
     def ended(self, engine: Engine) -> None:
-        self._outstanding(engine, "refresh returns")
+        self._look(engine, "refresh returns", 0, WORD_MAX)
 
-    def _outstanding(self, engine: Engine, what: str) -> None:
-        for unit, queue in engine.queues.pending.items():
-            if queue:
-                first, last = queue[0].drops.first, queue[-1].drops.last
-                text = f"{what} while {len(queue)} commands of {unit} are outstanding"
-                self.broken(engine, first, min(last, WORD_MAX) + 1, text)
+    def _look(self, engine: Engine, what: str, first: int, last: int) -> None:
+        for unit, commands in self._outstanding.items():
+            late = [each for each in commands if each.first <= last and first <= each.last]
+            if late:
+                text = f"{what} while {len(late)} commands of {unit} are outstanding"
+                self.broken(engine, late[0].first, min(late[-1].last, WORD_MAX) + 1, text)
                 return
 
 
@@ -234,12 +246,14 @@ class SmallestCommand(Rule):
 
     def submitted(self, engine: Engine, step: Invalidate, effects: Sequence[Effect]) -> None:
         for effect in effects:
-            if isinstance(effect, Drops):
+            if isinstance(effect, Drops) and engine.subject.vendor.page_format.stage in effect.stages:
                 needed = (self._unit if effect.device is None else self._device).get(step.unit, _Needed())
                 self._compare(engine, step, effect, needed)
 
     def _compare(self, engine: Engine, step: Invalidate, drops: Drops, needed: "_Needed") -> None:
         needed.commanded.append((drops.first, drops.last))
+        if engine.subject.together:
+            return  # one plan's command may do for the other, too
         if needed.covers(drops.first, drops.last) or self._nothing_smaller(engine, step, drops, needed.targets):
             return
         pages = (drops.last - drops.first + 1) >> 12

@@ -32,7 +32,7 @@ def _allocation_failure(backing: str) -> Attempt:
     def attempt(ground: Ground) -> Iterator[Case | Trial]:
         with ground.open(Setting(backing, merge="at_once")) as stage:
             stage.share(G + 8 * M, 4 * M)
-            ranges = [*pages(G + 5 * PAGE), *pages(G + 9 * M)]
+            ranges = stage.ranges([*pages(G + 5 * PAGE), *pages(G + 10 * M)])
             before = _state(stage)
             for number in range(1, _MOST_ALLOCATIONS):
                 stage.machine.tables.fail_after(number)
@@ -61,27 +61,30 @@ def _state(stage: Stage) -> object:
 
 
 def _owner_stops(backing: str, done: float) -> Attempt:
-    start, size = G + 5 * PAGE, 8 * PAGE
-    kept = start + int(size * done)
+    first, pages_done, last = G + 5 * PAGE, int(8 * done), G + 13 * PAGE
 
     def authority(conversion: Conversion) -> None:
-        raise OwnerChangeRefused("the owner change stopped", [(start, kept)] if kept > start else [])
+        start, end = conversion.ranges[0]
+        kept = start + (end - start) // 8 * pages_done
+        raise OwnerChangeRefused("the owner change stopped", [(start, kept)] if pages_done else [])
 
     def attempt(ground: Ground) -> Iterator[Case | Trial]:
         with ground.open(Setting(backing)) as stage:
+            start, end = stage.range(first, last)
+            kept = start + (end - start) // 8 * pages_done
             for owner, note in ((0, "to shared"), (1, "to private")):
                 if owner:
-                    stage.share(start, size)
+                    stage.share(first, last - first)
                 domain = stage.domains[0]
-                conversion = stage.guest.conversion([(start, start + size)], owner)
+                conversion = stage.guest.conversion([(start, end)], owner)
                 if conversion is None:
                     continue
                 truth, owners = stage.truth(domain, conversion.runs), domain.owners.copy()
                 agrees, stage.guest.authority = stage.guest.authority, authority
                 with recording(stage, domain) as taken, suppress(OwnerChangeRefused):
-                    stage.guest.convert([(start, start + size)], owner)
+                    stage.guest.convert([(start, end)], owner)
                 stage.guest.authority = agrees
-                truth = truth.kept(kept, start + size)
+                truth = truth.kept(kept, end)
                 subject = stage.subject(domain, truth, taken.steps, memory=taken.before, owners=owners)
                 yield Case(subject, f"{backing}, {note}")
 

@@ -14,12 +14,10 @@ def top_of(ground: Ground) -> int:
     return end if fmt.canonical(end - PAGE) == end - PAGE else end >> 1
 
 
-def _last_page(backing: str, page: int) -> Attempt:
+def _last_page(backing: str) -> Attempt:
     def attempt(ground: Ground) -> Iterator[Case | Trial]:
-        base = top_of(ground) - 2 * G
-        setting = Setting(backing, gpa=base)
-        start = base if page == 0 else base + 2 * G - PAGE
-        yield from both_ways(setting, pages(start))(ground)
+        top = top_of(ground)
+        yield from both_ways(Setting(backing, gpa=top - G), pages(top - PAGE))(ground)
 
     return attempt
 
@@ -32,12 +30,13 @@ SCENARIOS = (
         everywhere(pages(4 * M + 5 * PAGE), memory=64 * M, hunk_lg2=21),
     ),
     Scenario("one-page-in-4k", "one page of a hunk of pages", everywhere(pages(5 * PAGE), memory=4 * M, hunk_lg2=12)),
+    Scenario("small-space", "one page of a guest of 1 MiB", everywhere(pages(5 * PAGE), memory=M, hunk_lg2=12)),
     Scenario("hunk-edge", "the first and the last page of a hunk", everywhere([*pages(G), *pages(2 * G - PAGE)])),
     Scenario("first-page", "the first page of the address space", everywhere(pages(0))),
     Scenario(
         "last-page",
         "the last page of the address space",
-        tuple(_last_page(backing, -1) for backing in ("separate", "in-place")),
+        tuple(map(_last_page, ("separate", "in-place"))),
     ),
     Scenario(
         "range-2m",

@@ -49,13 +49,14 @@ def _revoked(backing: str) -> Attempt:
         with ground.open(Setting(backing)) as stage:
             stage.share(G, 4 * M)
             stage.hide(G + PAGE)
-            yield from _revoke(stage, backing, G + M, G + 3 * M)
+            yield from _revoke(stage, backing, G + 2 * M, G + 6 * M)
             yield from _revoke(stage, backing, G, 2 * G)
 
     return attempt
 
 
 def _revoke(stage: Stage, backing: str, start: int, end: int) -> Iterator[Case]:
+    start, end = stage.range(start, end)
     for domain in stage.domains:
         subject = recorded(stage, domain, partial(domain.revoke, start, end), gone=(start, end))
         yield Case(subject, f"{backing}, truncate [{start:#x}, {end:#x})")
