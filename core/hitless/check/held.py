@@ -31,6 +31,7 @@ class Link:
         window: until when memory held it.
         alive: the units (bits) whose walk caches may hold it.
         born: the step that made it stale.
+        overwritten: its entry was; memory may hold the same word again, by another link.
     """
 
     table_pa: int
@@ -45,6 +46,7 @@ class Link:
     alive: int
     born: int = -1
     stale: bool = False
+    overwritten: bool = False
     window: Window = field(factory=Window)
 
     @property
