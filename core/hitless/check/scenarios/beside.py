@@ -89,7 +89,7 @@ def _beside_map(backing: str) -> Attempt:
 
 
 def _apart(stage: Stage, pages_in: Sequence[int]) -> None:
-    """All is shared, and each hunk is cut at a page: the plans then store to tables of their own, so that nothing orders them."""
+    """All is shared and each hunk is cut: the plans then store to tables of their own, and nothing orders them."""
     stage.share_all()
     for at in pages_in:
         stage.hide(at)
