@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import attrs
 
 from hitless.check.mutants import situations as at
-from hitless.check.mutants.declared import LEFT, Declared, checks_owners, harms, one_round, own_drops
-from hitless.check.mutants.edits import changed, is_a, moved, replaced, steps_of, store, stores, without
 from hitless.check.mutants.commands import nothing_before
+from hitless.check.mutants.declared import LEFT, Declared, checks_owners, harms, one_round, own_drops
+from hitless.check.mutants.edits import changed, is_a, moved, replaced, steps_of, stores, without
 from hitless.check.mutants.mutant import Mutant
 from hitless.check.mutants.planning import with_recipe
 from hitless.check.stage import mutated
@@ -78,7 +78,7 @@ def _cut_and_replace(subject: Subject) -> Subject | None:
             runs = [FillRun(each.pa, each.entries, word, 0) if each.pa == entry.pa else each for each in step.runs]
             return attrs.evolve(step, runs=runs)
         if isinstance(step, Store) and step.pa == entry.pa and entry.what.startswith("wipe"):
-            return store(step, expected=word)
+            return attrs.evolve(step, expected=word)
         return step
 
     new = replaced(subject, filled)
@@ -167,7 +167,7 @@ def _map_beside(subject: Subject) -> Subject | None:
     found = [step for _, step in stores(subject, "replace", "map")]
     if not found:
         return None
-    early = store(found[-1], expected=found[0].expected, what="map", fold=[])
+    early = attrs.evolve(found[-1], expected=found[0].expected, what="map", fold=[])
     extra: list[tuple[Section, Step]] = [("isolate", early)]
     if not subject.vendor.hardware.coherent:
         extra.append(("isolate", Clean(early.pa, 8)))
