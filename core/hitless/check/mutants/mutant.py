@@ -1,12 +1,11 @@
 """What a mutant is: one mistake put into a plan that is right, and the rules that it has to break."""
 
 from collections.abc import Callable, Mapping
-from collections.abc import Set as AbstractSet
 from typing import Any
 
 from attrs import field, frozen
 
-from hitless.check.mutants.declared import Declared
+from hitless.check.mutants.declared import Declared, Rules
 from hitless.check.mutants.situations import Situation
 from hitless.check.stage import Setting
 from hitless.check.subject import Subject
@@ -57,7 +56,7 @@ class Mutant:
     mistakes: tuple[int, ...]
     sentence: str
     situation: Situation
-    expected: Callable[[Declared], AbstractSet[str]]
+    expected: Callable[[Declared], Rules]
     apply: Callable[[Subject], Subject | None] = as_it_is
     planned_as: Callable[[Vendor], Vendor] = truly
     staged_as: Callable[[Setting], Setting] = as_set

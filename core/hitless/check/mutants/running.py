@@ -48,9 +48,10 @@ class Nearby:
 
     def with_features(self, features: Mapping[str, Any]) -> Iterator[Vendor]:
         """The vendor with certain features besides, if that can be; without any: all sets."""
-        if not features:
+        first = next(iter(self), None)
+        if not features or first is None:
             yield from self
-        elif (vendor := self._usable(features)) is not None:
+        elif (vendor := self._usable({**self.differing(first), **features})) is not None:
             yield vendor
 
     def differing(self, vendor: Vendor) -> dict[str, Any]:

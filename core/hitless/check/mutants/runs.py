@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import attrs
 
 from hitless.check.mutants import situations as at
-from hitless.check.mutants.declared import Declared
+from hitless.check.mutants.declared import Declared, Rules
 from hitless.check.mutants.edits import Steps, changed, replaced
 from hitless.check.mutants.mutant import Mutant
 from hitless.check.mutants.planning import with_recipe
@@ -62,7 +62,7 @@ def _one_entry(subject: Subject) -> Subject | None:
     return changed(subject, steps) if taken_apart and where else None
 
 
-def _one_entry_rules(declared: Declared) -> set[str]:
+def _one_entry_rules(declared: Declared) -> Rules:
     """The run stands still when owners change, and one entry of it leads elsewhere."""
     rules = {"W1"} | ({"B1"} if declared.bounded else set())
     return rules | (declared.conflict(size=True, address=True) if declared.moves and declared.new_enters else set())

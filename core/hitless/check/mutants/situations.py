@@ -20,7 +20,6 @@ TRUNCATED = -1
 """In place of an owner: the range is truncated, which is no conversion."""
 
 _MEMORY = 2 << 30
-_HUNK_LG2 = 30
 
 
 class Sizes(NamedTuple):
@@ -30,23 +29,21 @@ class Sizes(NamedTuple):
         page: bytes of the smallest leaf.
         leaf: bytes of the leaf one level above; 0: none may be laid out.
         base: a naturally aligned GPA in the middle of the guest's memory.
-        memory, hunk_lg2: of the guest.
+        memory: bytes of the guest.
     """
 
     page: int
     leaf: int
     base: int
     memory: int
-    hunk_lg2: int
 
     @classmethod
     def of(cls, vendor: Vendor) -> "Sizes":
         fmt, allowed = vendor.page_format, vendor.split_rules.leaf_lg2s
         memory = min(_MEMORY, 1 << fmt.iova_bits - 1)
         large = fmt.levels[1].lo if len(fmt.levels) > 1 and fmt.levels[1].lo in allowed else 0
-        hunk_lg2 = min(_HUNK_LG2, memory.bit_length() - 2)
         leaf = 1 << large if large and 2 << large <= memory >> 1 else 0
-        return cls(1 << allowed[0], leaf, memory >> 1, memory, hunk_lg2)
+        return cls(1 << allowed[0], leaf, memory >> 1, memory)
 
     def pages(self, first: int, count: int = 1) -> tuple[int, int]:
         """A range of pages, counted from the base."""
@@ -67,6 +64,7 @@ class Situation:
         ranges, owner: what changes; the owner may be TRUNCATED.
         before: what happens first.
         setting: of the stage; sizes are the format's.
+        largest: the folios behind the guest are as large as half of it; else as large as a leaf of the second size.
         wipes: it needs a policy that unmaps what the device may not reach; the first such one is chosen.
     """
 
@@ -76,6 +74,7 @@ class Situation:
     owner: int
     before: Callable[[Stage, Sizes], None] = _nothing
     setting: Setting = field(factory=Setting)
+    largest: bool = False
     wipes: bool = False
 
     def why_not(self, vendor: Vendor) -> str:
@@ -98,7 +97,8 @@ class Situation:
     ) -> Iterator[tuple[Stage, Sizes]]:
         """The stage as it is when the plan is taken; close it when the subject has been checked."""
         sizes = Sizes.of(vendor)
-        setting = attrs.evolve(self.setting, memory=sizes.memory, hunk_lg2=sizes.hunk_lg2, policy=self._policy(vendor))
+        hunk_lg2 = (sizes.memory >> 1 if self.largest else sizes.leaf).bit_length() - 1
+        setting = attrs.evolve(self.setting, memory=sizes.memory, hunk_lg2=hunk_lg2, policy=self._policy(vendor))
         with Stage.open(vendor, staged_as(setting)) as stage:
             self.before(stage, sizes)
             yield stage, sizes
@@ -190,7 +190,12 @@ HIDE_CUT_IN_PLACE = attrs.evolve(
     HIDE_IN_PLACE, title="one page of a leaf that was cut turns private", before=_one_returned
 )
 HIDE_IN_LARGEST = Situation(
-    "one-page-in-1g", "one page of the largest shared leaf turns private", _last_but_one, GUEST, _all_shared
+    "one-page-in-1g",
+    "one page of the largest shared leaf turns private",
+    _last_but_one,
+    GUEST,
+    _all_shared,
+    largest=True,
 )
 HIDE_IN_RUN = Situation("runs", "one page of a run turns private", _one_in_run, GUEST, _one_hidden)
 HIDE_TRUSTED = attrs.evolve(HIDE, id="trusted-page", setting=Setting(trusted=True))
@@ -204,6 +209,14 @@ SHOW = Situation("one-page-in-4k", "one private page between shared ones turns s
 SHOW_IN_PLACE = attrs.evolve(SHOW, id="in-place", setting=Setting("in-place"))
 SHOW_TRUSTED = Situation(
     "trusted-page", "one page of a private leaf turns shared", _one, HOST, setting=Setting("in-place", trusted=True)
+)
+HIDE_REST_TRUSTED = Situation(
+    "trusted-page",
+    "the last shared pages of a leaf turn private under a trusted device",
+    lambda sizes: [(sizes.base, sizes.base + sizes.leaf)],
+    GUEST,
+    _one_hidden,
+    Setting(trusted=True),
 )
 MERGE = attrs.evolve(
     SHOW, id="merge", title="the last private page of a leaf turns shared", setting=Setting(merge="at_once")
@@ -222,7 +235,7 @@ REVOKE = attrs.evolve(HIDE, id="revoke", title="one page of a shared leaf is tru
 
 SITUATIONS = (
     *(HIDE, HIDE_TWO, HIDE_IN_PLACE, HIDE_CUT_IN_PLACE, HIDE_IN_LARGEST, HIDE_IN_RUN, HIDE_TRUSTED, HIDE_ATS),
-    *(HIDE_TWO_ATS, HIDE_TWO_UNITS, HIDE_TWO_TAGS, HIDE_TWO_FUNCTIONS, HIDE_TWO_SPACES),
+    *(HIDE_TWO_ATS, HIDE_TWO_UNITS, HIDE_TWO_TAGS, HIDE_TWO_FUNCTIONS, HIDE_TWO_SPACES, HIDE_REST_TRUSTED),
     *(SHOW, SHOW_IN_PLACE, SHOW_TRUSTED, MERGE, MAP, PRUNE, REVOKE),
 )
 """All of them."""

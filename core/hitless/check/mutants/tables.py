@@ -6,7 +6,7 @@ import attrs
 
 from hitless.bits import MASK64
 from hitless.check.mutants import situations as at
-from hitless.check.mutants.declared import LEFT, Declared, one_round, whole_tag_only
+from hitless.check.mutants.declared import LEFT, Declared, Rules, one_round, whole_tag_only
 from hitless.check.mutants.edits import changed, is_a, links, moved, neighbours, refilled, steps_of, stores, without
 from hitless.check.mutants.mutant import Mutant, Reason
 from hitless.check.mutants.words import filled_word, illegal, narrower_pointer, other_attributes
@@ -153,7 +153,7 @@ def _one_more(subject: Subject, *, wiped: bool) -> Subject | None:
     return changed(subject, [*steps, *subject.steps[number + 1 :]])
 
 
-def _replaced_too_much(declared: Declared) -> set[str]:
+def _replaced_too_much(declared: Declared) -> Rules:
     other = declared.converting.new_pa + (1 << declared.page_lg2)
     left = set() if whole_tag_only(declared.vendor) else LEFT
     if not declared.verdict(other, declared.page_lg2, after=True).ok:
