@@ -21,6 +21,7 @@ from hitless.check.mutants import (
     without,
 )
 from hitless.check.mutants import situations as at
+from hitless.check.mutants.declared import own_drops
 from hitless.check.stage import Setting
 from hitless.check.subject import Subject
 from hitless.hardware.vendor import Vendor
@@ -104,6 +105,12 @@ def _next_level_too_high(subject: Subject) -> Subject | None:
 
 def _uncut(section: Section, step: Step) -> bool:
     return section in ("prepare", "isolate")
+
+
+def _mixed(declared: Declared) -> Rules:
+    """Unless RMPUPDATE itself drops it, the old verdict on the whole 2M stays cached."""
+    stays = set() if own_drops(declared.vendor) else {"F1", *LEFT}
+    return {"N1"} | stays | ({"B1"} if declared.bounded else set())
 
 
 def _merging(setting: Setting) -> Setting:
@@ -269,7 +276,7 @@ def _owners() -> Sequence[Mutant]:
             (12,),
             "the RMP turns mixed under a 2M entry that was never cut (AMD-RMP-11)",
             at.HIDE_IN_PLACE,
-            lambda d: LEFT | {"F1", "N1"} | ({"B1"} if d.bounded else set()),
+            _mixed,
             lambda subject: without(subject, _uncut),
             why_not=_checked,
         ),
@@ -307,7 +314,6 @@ def mutants(page_format: PageFormat, features: AmdFeatures) -> Sequence[Mutant |
             _pages(_unaligned),
         ),
         Reason(19, lambda _: "no command asks for draining: COMPLETION_WAIT drains by itself (AMD-WAIT-2)"),
-        Reason(29, lambda _: "commands name no level (AMD-CMD-4); one short of a run is generic.command-short"),
         Reason(
             30, lambda _: "every size can be coded, and an unaligned start codes a larger block, never less (AMD-CMD-8)"
         ),

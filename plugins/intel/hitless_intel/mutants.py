@@ -19,6 +19,7 @@ from hitless.check.mutants import (
     refilled,
 )
 from hitless.check.mutants import situations as at
+from hitless.check.mutants.declared import whole_tag_only
 from hitless.check.subject import Subject
 from hitless.hardware.vendor import Vendor
 from hitless.pagetable import PageFormat
@@ -115,7 +116,12 @@ def _snoops(vendor: Vendor) -> str:
 
 def _flying(declared: Declared) -> Rules:
     """A request that used the old leaf is in flight still."""
-    return {"F1"} | ({"C2"} if declared.wiped_first else set())
+    return {"F1"} | ({"C2"} if declared.wiped_first else set()) | _other_words(declared)
+
+
+def _other_words(declared: Declared) -> Rules:
+    """A command for a whole tag is one that the encoder would not have sent."""
+    return {"E1"} if whole_tag_only(declared.vendor) else set()
 
 
 def _commands() -> Sequence[Mutant]:
@@ -178,7 +184,7 @@ def _commands() -> Sequence[Mutant]:
             (26,),
             "commands for first-stage tables name the next PASID (INTEL-INV-11)",
             at.HIDE,
-            Declared.old_stays,
+            lambda d: d.old_stays() | _other_words(d),
             _iotlb(lambda low: low + _ONE_PASID),
             why_not=_first_stage,
         ),
@@ -238,6 +244,5 @@ def mutants(page_format: PageFormat, features: IntelFeatures) -> Sequence[Mutant
             why_not=_second_stage("PASID-selective descriptors have no drain bits (INTEL-WAIT-9)"),
             features={"version": 2},
         ),
-        Reason(29, lambda _: "descriptors name no level (INTEL-QI-6); one short of its range is generic.command-short"),
         Reason(19, _drains),
     )

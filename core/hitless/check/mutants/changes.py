@@ -14,7 +14,7 @@ from hitless.check.stage import mutated
 from hitless.check.subject import Subject
 from hitless.hardware.vendor import Vendor
 from hitless.plan import Barrier, Clean, Fill, FillRun, Invalidate, Own, Section, Step, Store, Wait
-from hitless.refresh.recipes import Recipe, Scope, break_before_make, one_store
+from hitless.refresh.recipes import Impossible, Kind, Recipe, Scope, break_before_make, one_store
 
 _MISTAKE = "a mistake"
 
@@ -22,12 +22,12 @@ _MISTAKE = "a mistake"
 # -- sizes and addresses
 
 
-def _sizes_conflict(vendor: Vendor, kind: str) -> str:
-    recipe = vendor.recipes.of("cut" if kind == "cut" else "merge")
+def _sizes_conflict(vendor: Vendor, kind: Kind) -> str:
     if not vendor.hardware.size_conflict:
-        source = recipe.source if recipe else vendor.hardware.source
-        return f"cached leaves of different size for one address do not conflict ({source})"
-    return "" if isinstance(recipe, Recipe) else "it is refused here, by " + recipe.reason if recipe else ""
+        cut = vendor.recipes.cut
+        return f"cached leaves of different size for one address do not conflict ({cut.source})"
+    recipe = vendor.recipes.of(kind)
+    return f"it is refused here ({recipe.reason})" if isinstance(recipe, Impossible) else ""
 
 
 def _addresses_conflict(vendor: Vendor) -> str:
@@ -267,7 +267,7 @@ def _owner_mutants() -> Sequence[Mutant]:
     return (
         Mutant(
             "generic.own-before-isolate",
-            (12, 13, 14),
+            (12, 14),
             "owners change, and the hunk is split, before the mapping was isolated",
             at.HIDE_IN_PLACE,
             _own_early,

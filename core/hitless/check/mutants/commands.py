@@ -231,7 +231,7 @@ def command_mutants() -> Sequence[Mutant]:
         ),
         Mutant(
             "generic.command-short",
-            (),
+            (29,),
             "commands stop short: they cover the first page of their range",
             at.HIDE_TWO,
             short_rules,

@@ -134,37 +134,47 @@ def try_on(change: Mutant | Harmless, vendor: Vendor) -> Tried | str:
     try:
         with change.situation.opened(vendor) as (stage, sizes):
             twin = _take(change.situation, stage, sizes)
-            twin_report = None if twin is None else check(twin)
+            twin_report = check(twin) if isinstance(twin, Subject) else None
             if staged_as is as_set:
-                return _on_stage(change, stage, sizes, twin, twin_report)
+                return _on_stage(change, stage, sizes, twin, twin_report=twin_report)
         with change.situation.opened(vendor, staged_as) as (stage, sizes):
-            return _on_stage(change, stage, sizes, None, twin_report)
+            return _on_stage(change, stage, sizes, twin_report=twin_report)
     except HitlessError as error:
         return error.what
 
 
 def _on_stage(
-    change: Mutant | Harmless, stage: Stage, sizes: Sizes, twin: Subject | None, twin_report: Report | None
+    change: Mutant | Harmless,
+    stage: Stage,
+    sizes: Sizes,
+    twin: Subject | Refused | None = None,
+    *,
+    twin_report: Report | None,
 ) -> Tried | str:
-    vendor, planned = stage.vendor, twin
+    """A change on a stage, where the right plan may have been taken already."""
+    planned = twin
     if planned is None or change.planned_as is not truly:
-        _plan_as(stage, change.planned_as(vendor))
+        _plan_as(stage, change.planned_as(stage.vendor))
         planned = _take(change.situation, stage, sizes)
-    subject = None if planned is None else change.apply(planned)
-    if subject is None or (twin is not None and list(subject.steps) == list(twin.steps)):
+    if isinstance(planned, Refused):
+        return f"{planned.what} ({planned.reason})"
+    right = twin if isinstance(twin, Subject) else None
+    subject = change.apply(planned)
+    if subject is None or (right is not None and list(subject.steps) == list(right.steps)):
         return "the plan has no place for it"
-    declared = Declared(twin or subject)
+    declared = Declared(right or subject)
     if isinstance(change, Mutant) and change.raced is not None:
-        return Tried(vendor, raced(change, vendor, mutated=False), raced(change, vendor, mutated=True), declared)
-    return Tried(vendor, twin_report, check(subject), declared)
+        twin_report = raced(change, stage.vendor, mutated=False)
+        return Tried(stage.vendor, twin_report, raced(change, stage.vendor, mutated=True), declared)
+    return Tried(stage.vendor, twin_report, check(subject), declared)
 
 
-def _take(situation: Situation, stage: Stage, sizes: Sizes) -> Subject | None:
-    """The plan; None: it is refused."""
+def _take(situation: Situation, stage: Stage, sizes: Sizes) -> Subject | Refused:
+    """The plan, unless it is refused."""
     try:
         return situation.take(stage, sizes)
-    except Refused:
-        return None
+    except Refused as refused:
+        return refused
 
 
 def _plan_as(stage: Stage, vendor: Vendor) -> None:
