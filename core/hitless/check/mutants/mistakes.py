@@ -127,9 +127,9 @@ _HEAD = """\
 
 What goes wrong when live IOMMU tables are changed, and for each format the mutants that make the mistake: right plans
 with one thing wrong, each of which has to break exactly the rules that it is expected to break ([rules](rules.md)).
-Where hardware or policy leaves no room for a mistake, the reason stands in the mutants' place. Core's mutants begin with
-`generic.`, a vendor's own with its name. They run with the default features, or with the nearest ones that let the
-mistake happen. This page is made from the mutants themselves, by `python -m hitless.check.mutants`.
+Where hardware or policy leaves no room for a mistake, the reason stands in the mutants' place. Core's mutants begin
+with `generic.`, a vendor's own with its name. They run with the default features, or with the nearest ones that let
+the mistake happen. This page is made from the mutants themselves, by `python -m hitless.check.mutants`.
 """
 
 
