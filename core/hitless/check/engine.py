@@ -55,6 +55,9 @@ class Watcher:
     def released(self, engine: "Engine", step: Release, reachable: Sequence[int]) -> None:
         """Tables are free; those that a walk may still read."""
 
+    def relinked(self, engine: "Engine", table_pa: int) -> None:
+        """A table that was released may be read again."""
+
     def ended(self, engine: "Engine") -> None:
         """Refresh has returned."""
 
@@ -94,6 +97,7 @@ class Engine:
     reader: Reader = field(init=False)
     verdicts: Verdicts = field(init=False)
     root: Table = field(init=False)
+    _released: set[int] = field(factory=set)
     _unsettled: dict[int, list[_Unsettled]] = field(factory=dict)
     _unfilled: list[tuple[int, Window]] = field(factory=list)
     _waits: dict[str, Completes | None] = field(factory=dict)
@@ -148,6 +152,7 @@ class Engine:
                 self._own(step)
             case Release():
                 reachable = [pa for pa, _ in step.tables if self.reachable(pa)]
+                self._released.update(pa for pa, _ in step.tables)
                 for watcher in self.watchers:
                     watcher.released(self, step, reachable)
 
@@ -231,7 +236,7 @@ class Engine:
             self._stale(span, window)
             return
         top = self.links.link(table, span)
-        top.window = window
+        top.window, top.overwritten = window, True
         self._link_stale(top)
         for below, inner in self.reader.below(span.child, span.start, span.end):
             if isinstance(inner, PointerSpan):
@@ -258,14 +263,20 @@ class Engine:
             self.tell(span)
             self._hidden(table, span)
             return
-        self.links.link(table, span)
+        self._link(table, span)
         for below, inner in self.reader.below(span.child, span.start, span.end):
             if isinstance(inner, PointerSpan):
-                self.links.link(below, inner)
+                self._link(below, inner)
             else:
                 self.tell(inner)
                 self._hidden(below, inner)
             self._maybe_empty(below, inner)
+
+    def _link(self, table: Table, span: PointerSpan) -> None:
+        self.links.link(table, span)
+        if span.child.pa in self._released:
+            for watcher in self.watchers:
+                watcher.relinked(self, span.child.pa)
 
     def _hidden(self, table: Table, span: LeafSpan | FaultSpan) -> None:
         """What is readable only through cached pointers differs from memory from the start."""
@@ -308,17 +319,18 @@ class Engine:
         hardware = self.subject.vendor.hardware
         if isinstance(span, LeafSpan):
             walkers = self.links.walkers(span.table_pa)
-            everywhere = self.places.everywhere(walkers, span.rights, stable=span.stable)
+            everywhere = self.places.everywhere(walkers, span.rights)
+            if not self.verdicts.cached:
+                for held in self._pieces(span, span.leaf_lg2, everywhere):
+                    yield from self._checked(held)
+                return
             for start, end, verdict in self.verdicts.over(span.start, span.end, span.oa, span.leaf_lg2):
-                if not self.verdicts.cached:  # each access is checked, and a refused one uses nothing
-                    alive = everywhere if verdict.ok else everywhere & self.places.caches
-                    yield from self._pieces(span.clip(start, end), span.leaf_lg2, alive)
-                elif verdict.ok:
+                if verdict.ok:
                     yield from self._pieces(span.clip(start, end), min(span.leaf_lg2, verdict.size_lg2), everywhere)
         elif hardware.caches_not_present and span.kind == "not-present":
             lo = self.subject.vendor.page_format.levels[span.level].lo
             walkers = self.links.walkers(span.table_pa)
-            alive = self.places.everywhere(walkers, READ, stable=True) & self.places.caches
+            alive = self.places.everywhere(walkers, READ) & self.places.caches
             for piece in {lo, *(each for each in hardware.pieces_lg2 if each < lo)}:
                 yield Held(
                     span.start,
@@ -335,9 +347,17 @@ class Engine:
                     kind=span.kind,
                 )
 
+    def _checked(self, held: Held) -> Iterator[Held]:
+        """Where each access is checked: a refused one uses nothing, though the translation may be cached."""
+        for start, end, verdict in self.verdicts.over(held.start, held.end, held.oa, held.leaf_lg2):
+            part = held.part(start, end)
+            if not verdict.ok:
+                part.alive &= self.places.caches
+            yield part
+
     def _pieces(self, span: LeafSpan, largest: int, alive: int) -> Iterator[Held]:
         """Whole pieces: one that was made through one entry of a run serves all of it."""
-        smaller = [each for each in self.subject.vendor.hardware.pieces_lg2 if each < largest] if span.stable else []
+        smaller = [each for each in self.subject.vendor.hardware.pieces_lg2 if each < largest]
         for piece in (largest, *smaller):
             start, end = span.start, span.end
             if piece > self.subject.vendor.page_format.levels[span.level].lo:
@@ -361,6 +381,7 @@ class Engine:
 
     def _fill(self, step: Fill) -> None:
         table = self.links.tables.get(step.pa)
+        self._released.discard(step.pa)
         if table is None or not self.links.walkers(step.pa):
             self.shadow.fill(step)
         else:  # too late: each word is a store to a table that walkers can reach
@@ -428,6 +449,12 @@ class Engine:
             inside = (span for span in self.reader.table(table, start, end) if isinstance(span, LeafSpan))
             found += [(span.clip(start, end), Window()) for span in inside]
         for old in (each for many in self._unsettled.values() for each in many):
-            if isinstance(old.span, LeafSpan) and old.span.start < end and start < old.span.end:
+            if old.span.start >= end or start >= old.span.end:
+                continue
+            if isinstance(old.span, LeafSpan):
                 found.append((old.span.clip(start, end), old.window))
+            elif isinstance(old.span, PointerSpan):
+                below = self.reader.below(old.span.child, max(start, old.span.start), min(end, old.span.end))
+                inside = (span for _, span in below if isinstance(span, LeafSpan))
+                found += [(span.clip(start, end), Window()) for span in inside]
         return found

@@ -31,6 +31,7 @@ class Link:
         window: until when memory held it.
         alive: the units (bits) whose walk caches may hold it.
         born: the step that made it stale.
+        overwritten: its entry was; memory may hold the same word again, by another link.
     """
 
     table_pa: int
@@ -45,6 +46,7 @@ class Link:
     alive: int
     born: int = -1
     stale: bool = False
+    overwritten: bool = False
     window: Window = field(factory=Window)
 
     @property
@@ -133,11 +135,10 @@ class Held:
         """The part that a command targets."""
         if not drops.leaves or (drops.leaf_levels is not None and self.level not in drops.leaf_levels):
             return None
-        if drops.leaf_match is Match.PIECE_INSIDE:
-            a, b = align_up(drops.first, self.piece_lg2), align_down(drops.last + 1, self.piece_lg2)
+        if drops.leaf_match is Match.PIECE_INSIDE or self.leaf_lg2 in drops.whole_lg2s:
+            inside = self.leaf_lg2 if self.leaf_lg2 in drops.whole_lg2s else self.piece_lg2
+            a, b = align_up(drops.first, inside), align_down(drops.last + 1, inside)
         else:
-            if self.start > drops.last or drops.first >= self.end:
-                return None
             size_lg2 = self.leaf_lg2 if drops.leaf_match is Match.LEAF_OVERLAPS else self.piece_lg2
             a, b = align_down(drops.first, size_lg2), align_up(drops.last + 1, size_lg2)
         a, b = max(a, self.start), min(b, self.end)
@@ -166,23 +167,25 @@ class HeldIndex:
 
     def over(self, start: int, end: int) -> list[Held]:
         """Live facts that overlap ``[start, end)``."""
-        found = []
-        for (_, _, length_class), items in self._classes.items():
-            longest = 1 << length_class
-            at = bisect_left(items, (max(start - longest, -1),))
-            while at < len(items) and items[at][0] < end:
-                held = items[at][2]
-                if held.end > start and held.alive:
-                    found.append(held)
-                at += 1
-        return found
+        return [held for key in self._classes for held in self._over(key, start, end)]
+
+    def _over(self, key: tuple[int, int, int], start: int, end: int) -> Iterator[Held]:
+        items, longest = self._classes[key], 1 << key[2]
+        at = bisect_left(items, (max(start - longest, -1),))
+        while at < len(items) and items[at][0] < end:
+            held = items[at][2]
+            if held.end > start and held.alive:
+                yield held
+            at += 1
 
     def targeted(self, drops: Drops) -> list[Held]:
-        """Live facts that a command may target."""
-        if drops.leaf_match is not Match.LEAF_OVERLAPS:
-            return self.over(drops.first, drops.last + 1)
-        widest = max((key[0] for key in self._classes), default=0)
-        return self.over(align_down(drops.first, widest), align_up(drops.last + 1, widest))
+        """Live facts that a command may target: of a piece, or leaf, that reaches into the range, all parts."""
+        found: list[Held] = []
+        for key in self._classes:
+            size_lg2 = key[0] if drops.leaf_match is Match.LEAF_OVERLAPS else key[1]
+            start, end = align_down(drops.first, size_lg2), align_up(drops.last + 1, size_lg2)
+            found += self._over(key, start, end)
+        return found
 
     def take(self, held: Held, start: int, end: int) -> Held:
         """The fact for ``[start, end)`` of a fact; the rest is filed beside it."""

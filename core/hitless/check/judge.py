@@ -38,7 +38,7 @@ class Judge(Watcher):
 
     def owned(self, engine: Engine, step: Own, ranges: Sequence[tuple[int, int]]) -> None:
         for start, end in ranges:
-            for span in engine.spans(start, end):
+            for span in (*engine.spans(start, end), *(span for span, _ in engine.beside(start, end))):
                 self._span(engine, span, "running")
             if not engine.verdicts.cached:
                 for fact in engine.facts.over(start, end):

@@ -8,6 +8,7 @@ from attrs import define, field, frozen
 
 from hitless.check.shadow import Words
 from hitless.check.subject import CheckUnit, Subject, Truth
+from hitless.errors import HitlessError, Refused
 from hitless.guest_memfd.backing import GUEST, HOST, make_backing
 from hitless.guest_memfd.conversion import ChangeRun
 from hitless.guest_memfd.guest import GuestMemfd
@@ -17,9 +18,15 @@ from hitless.iommufd import Domain, DomainSettings
 from hitless.machine import Machine
 from hitless.ownership import OwnerTable
 from hitless.plan import Section, Step
+from hitless.units import PAGE_LG2, align_down
 
 _GUEST_LG2, _TABLES_LG2 = 41, 40
 _TABLES = 1 << 26
+_EDGE_LG2 = 21
+
+
+class Unfit(HitlessError):
+    """A configuration that a stage cannot be set up on: no room for the guest, or no such attachment."""
 
 
 @frozen
@@ -61,6 +68,9 @@ class Stage:
     def open(cls, vendor: Vendor, setting: Setting | None = None) -> Iterator["Stage"]:
         """A stage with all that its policy maps."""
         setting = setting or Setting()
+        fmt = vendor.page_format
+        if setting.gpa < 0 or fmt.canonical(setting.gpa + setting.memory - 1) >> fmt.iova_bits:
+            raise Unfit(f"the address space of {fmt.name} has {fmt.iova_bits} bits, the guest needs more")
         slots = Slots([Slot(setting.gpa, 0, setting.memory)])
         hunk_lg2, oa_bits = setting.hunk_lg2, vendor.page_format.oa_bits
         backing = make_backing(setting.backing, 1 << min(_GUEST_LG2, oa_bits - 2), slots.size, hunk_lg2)
@@ -68,11 +78,26 @@ class Stage:
         machine = Machine(base_pa=1 << min(_TABLES_LG2, oa_bits - 3), table_bytes=_TABLES)
         stage = cls(vendor, setting, guest, machine)
         try:
-            for number in range(setting.spaces):
-                stage._add_space(number)
+            stage._fill(setting)
             yield stage
         finally:
             machine.close()
+
+    def _fill(self, setting: Setting) -> None:
+        """Open every address space.
+
+        Raises:
+            Unfit: hardware cannot be attached in this special way.
+        """
+        try:
+            for number in range(setting.spaces):
+                self._add_space(number)
+        except Refused:
+            raise
+        except HitlessError as error:
+            if setting.units == Setting().units and setting.spaces == 1:
+                raise
+            raise Unfit(f"{error.what} ({error.rule or error.do})") from error
 
     def _add_space(self, number: int) -> None:
         attach = []
@@ -88,6 +113,21 @@ class Stage:
         domain = Domain.open(name, self.vendor, self.guest, self.machine.arena, self.machine.tables, attach, settings)
         self.guest.notifiers.append(domain)
         self.domains.append(domain)
+
+    # -- addresses
+
+    def range(self, start: int, end: int) -> tuple[int, int]:
+        """A range that is thought of in pages of 4K, in pages of the smallest leaf: distances from 2 MiB edges grow."""
+        return self._grown(start), self._grown(end)
+
+    def _grown(self, address: int) -> int:
+        page_lg2 = self.vendor.page_format.leaf_lg2s[0]
+        edge = align_down(address + (1 << _EDGE_LG2 - 1), _EDGE_LG2)
+        return align_down(edge, page_lg2) + ((address - edge) << page_lg2 - PAGE_LG2)
+
+    def ranges(self, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        """The same for several."""
+        return [self.range(start, end) for start, end in ranges]
 
     # -- plans
 
@@ -126,13 +166,17 @@ class Stage:
         """Carry a conversion out: how a scenario gets to where its plan begins."""
         self.guest.convert(ranges, owner)
 
+    def share_all(self) -> None:
+        """Make all of the guest's memory shared."""
+        self.convert([(slot.gpa, slot.end) for slot in self.guest.slots.slots], HOST)
+
     def share(self, start: int, size: int = 4096) -> None:
-        """Make a range shared."""
-        self.convert([(start, start + size)], HOST)
+        """Make a range shared, in pages as :meth:`range` takes them."""
+        self.convert([self.range(start, start + size)], HOST)
 
     def hide(self, start: int, size: int = 4096) -> None:
-        """Make a range private."""
-        self.convert([(start, start + size)], GUEST)
+        """Make a range private, in pages as :meth:`range` takes them."""
+        self.convert([self.range(start, start + size)], GUEST)
 
 
 def subject_of(

@@ -10,9 +10,11 @@ from attrs import define, field, frozen
 from hitless.check.checking import check
 from hitless.check.report import Violation
 from hitless.check.scenarios import SCENARIOS, Case, Ground, Scenario, Trial
+from hitless.check.stage import Unfit
 from hitless.errors import Refused
 from hitless.hardware.vendor import Vendor
 from hitless.plugin import FeatureInfo, VendorRegistry
+from hitless.plugin.features import impossible, impossible_for
 
 Features: TypeAlias = Mapping[str, Any]
 _Pair: TypeAlias = tuple[tuple[str, Any], tuple[str, Any]]
@@ -49,6 +51,7 @@ class Row:
     scenario: str
     features: dict[str, Any]
     plans: int = 0
+    trials: int = 0
     steps: int = 0
     facts: int = 0
     outcome: str = "ok"
@@ -76,13 +79,16 @@ def check_row(registry: VendorRegistry, vendor: str, page_format: str, features:
             _judge(row, attempt(ground), forced=False)
         except Refused as refusal:
             _force(row, refusal, attempt(attrs.evolve(ground, forced=True)))
+        except Unfit as unfit:
+            row.reason = unfit.what
     _conclude(row, record)
     return row
 
 
 def _judge(row: Row, cases: Iterable[Case | Trial], *, forced: bool) -> None:
     for case in cases:
-        row.plans += 1
+        row.plans += isinstance(case, Case)
+        row.trials += isinstance(case, Trial)
         report = case.report if isinstance(case, Trial) else check(case.subject)
         row.steps += report.steps
         row.facts += report.facts
@@ -92,13 +98,15 @@ def _judge(row: Row, cases: Iterable[Case | Trial], *, forced: bool) -> None:
 
 def _force(row: Row, refusal: Refused, cases: Iterable[Case | Trial]) -> None:
     """A refusal is right if doing it all the same breaks a rule."""
-    before = len(row.broken)
+    before, plans = len(row.broken), row.plans
     try:
         _judge(row, cases, forced=True)
     except Refused as again:
         row.refusals.append(Refusal(again.reason, str(again), ""))
         return
     rules = [each.violation.rule for each in row.broken[before:]]
+    if not rules and row.plans == plans:
+        return  # nothing was planned that could have shown why
     row.refusals.append(Refusal(refusal.reason, str(refusal), rules[0] if rules else ""))
 
 
@@ -112,6 +120,8 @@ def _conclude(row: Row, record: Vendor) -> None:
             row.broken = [each for each in row.broken if each.forced]
         else:
             row.outcome, row.reason = "violated", ", ".join(sorted(rules))
+    elif not row.plans and not row.trials and not row.refusals:
+        row.outcome = "not_applicable"
     elif row.refusals:
         idle = [each for each in row.refusals if not each.forced_rule]
         if idle:
@@ -133,7 +143,7 @@ def feature_sets(
     infos = [
         info for info in registry.features(vendor) if info.values and (not info.formats or page_format in info.formats)
     ]
-    possible = _Possible(registry, vendor, page_format)
+    possible = _Possible(type(registry.resolve(vendor).features), page_format)
     if every:
         names = [info.name for info in infos]
         found = (dict(zip(names, values, strict=True)) for values in product(*(info.values for info in infos)))
@@ -145,16 +155,12 @@ def feature_sets(
 class _Possible:
     """Whether a configuration can be: what the vendor declares impossible cannot."""
 
-    registry: VendorRegistry
-    vendor: str
+    features: Callable[..., Any]
     page_format: str
-    _known: dict[tuple[tuple[str, Any], ...], bool] = field(factory=dict)
 
     def __call__(self, features: Features) -> bool:
-        key = tuple(sorted(features.items()))
-        if key not in self._known:
-            self._known[key] = not self.registry.feature_faults(self.vendor, features, page_format=self.page_format)
-        return self._known[key]
+        chosen = self.features(**features)
+        return impossible(chosen) is None and impossible_for(chosen, self.page_format) is None
 
 
 def _pairwise(infos: Sequence[FeatureInfo], possible: Callable[[Features], bool]) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import TypeAlias
 from hitless.check.recording import recording
 from hitless.check.scenarios.base import Attempt, Case, G, Ground, M, Scenario, Trial, pages
 from hitless.check.stage import Setting, Stage
-from hitless.guest_memfd.guest import HOST
+from hitless.guest_memfd.guest import GUEST
 from hitless.plan import Invalidate, Step, Wait
 from hitless.units import PAGE
 
@@ -46,16 +46,17 @@ def _two_plans(backing: str) -> Attempt:
         with ground.open(Setting(backing)) as stage:
             _apart(stage, [PAGE, G + PAGE])
             domain = stage.domains[0]
-            conversions = [stage.guest.conversion(pages(at), HOST) for at in (5 * PAGE, G + 7 * M)]
+            ranges = [stage.ranges(pages(at)) for at in (5 * PAGE, G + 8 * M)]
+            conversions = [stage.guest.conversion(each, GUEST) for each in ranges]
             both = [each for each in conversions if each is not None]
             plans = [[step for _, step in domain.prepare(each).plan.steps()] for each in both]
             truth = stage.truth(domain, [run for each in both for run in each.runs])
             for each in both:
                 domain.cancel(each)
             for steps in orders(blocks(plans[0]), blocks(plans[1])):
-                yield Case(
-                    stage.subject(domain, truth, [("isolate", step) for step in steps]), f"{backing}, side by side"
-                )
+                subject = stage.subject(domain, truth, [("isolate", step) for step in steps])
+                subject.together = True
+                yield Case(subject, f"{backing}, side by side")
 
     return attempt
 
@@ -67,27 +68,31 @@ def _beside_map(backing: str) -> Attempt:
         with ground.open(Setting(backing, memory=3 * G)) as stage:
             _apart(stage, [G + PAGE, 2 * G + PAGE])
             domain = stage.domains[0]
-            conversion = stage.guest.conversion(pages(G + 7 * M), HOST)
+            conversion = stage.guest.conversion(stage.ranges(pages(G + 8 * M)), GUEST)
             if conversion is None:
                 return
             plan = [step for _, step in domain.prepare(conversion).plan.steps()]
             truth, owners = stage.truth(domain, conversion.runs), domain.owners.copy()
+            gone = stage.range(2 * G + PAGE, 2 * G + 2 * PAGE)
             with recording(stage, domain) as taken:
-                domain.revoke(2 * G + PAGE, 2 * G + 2 * PAGE)
+                domain.revoke(*gone)
             domain.cancel(conversion)
             beside = [step for _, step in taken.steps]
-            truth = truth.without(2 * G + PAGE, 2 * G + 2 * PAGE)
+            truth = truth.without(*gone)
             for steps in orders(blocks(plan), blocks(beside)):
                 labelled = [("isolate", step) for step in steps]
                 subject = stage.subject(domain, truth, labelled, memory=taken.before, owners=owners)  # type: ignore[arg-type]
+                subject.together = True
                 yield Case(subject, f"{backing}, beside an unmap")
 
     return attempt
 
 
 def _apart(stage: Stage, pages_in: Sequence[int]) -> None:
-    """Shared pages in each hunk: the plans then store to tables of their own, so that nothing orders them."""
+    """All is shared, and each hunk is cut at a page: the plans then store to tables of their own, so that nothing orders them."""
+    stage.share_all()
     for at in pages_in:
+        stage.hide(at)
         stage.share(at)
 
 

@@ -14,30 +14,33 @@ def top_of(ground: Ground) -> int:
     return end if fmt.canonical(end - PAGE) == end - PAGE else end >> 1
 
 
-def _last_page(backing: str, page: int) -> Attempt:
+def _last_page(backing: str) -> Attempt:
     def attempt(ground: Ground) -> Iterator[Case | Trial]:
-        base = top_of(ground) - 2 * G
-        setting = Setting(backing, gpa=base)
-        start = base if page == 0 else base + 2 * G - PAGE
-        yield from both_ways(setting, pages(start))(ground)
+        top = top_of(ground)
+        yield from both_ways(Setting(backing, gpa=top - G), pages(top - PAGE))(ground)
 
     return attempt
 
 
 SCENARIOS = (
-    Scenario("one-page-in-1g", "one page inside a 1 GiB hunk", everywhere(pages(G + 5 * PAGE))),
+    Scenario(
+        "one-page-in-1g",
+        "one page inside a 1 GiB hunk, shared and private",
+        (*everywhere(pages(G + 5 * PAGE)), *everywhere(pages(G + 5 * PAGE), private=True)),
+    ),
     Scenario(
         "one-page-in-2m",
         "one page inside a 2 MiB hunk",
         everywhere(pages(4 * M + 5 * PAGE), memory=64 * M, hunk_lg2=21),
     ),
     Scenario("one-page-in-4k", "one page of a hunk of pages", everywhere(pages(5 * PAGE), memory=4 * M, hunk_lg2=12)),
+    Scenario("small-space", "one page of a guest of 1 MiB", everywhere(pages(5 * PAGE), memory=M, hunk_lg2=12)),
     Scenario("hunk-edge", "the first and the last page of a hunk", everywhere([*pages(G), *pages(2 * G - PAGE)])),
     Scenario("first-page", "the first page of the address space", everywhere(pages(0))),
     Scenario(
         "last-page",
         "the last page of the address space",
-        tuple(_last_page(backing, -1) for backing in ("separate", "in-place")),
+        tuple(map(_last_page, ("separate", "in-place"))),
     ),
     Scenario(
         "range-2m",
@@ -56,5 +59,9 @@ SCENARIOS = (
     Scenario("two-ranges", "two ranges far apart in one plan", everywhere([*pages(5 * PAGE), (G, G + 2 * M)])),
     Scenario("in-place", "pages whose address stays", everywhere([*pages(G + 7 * PAGE, 9)], ("in-place",))),
     Scenario("separate", "pages whose address changes", everywhere([*pages(G + 7 * PAGE, 9)], ("separate",))),
-    Scenario("scattered", "shared pages that lie in no order", everywhere([*pages(G + 7 * PAGE, 9)], ("scattered",))),
+    Scenario(
+        "scattered",
+        "shared pages that lie in no order",
+        everywhere([*pages(2 * M + 7 * PAGE, 9)], ("scattered",), memory=16 * M, hunk_lg2=21),
+    ),
 )
