@@ -442,7 +442,8 @@ def test_after_any_changes_every_page_is_as_the_dictionary_says(name, kind, data
                 else:
                     after[first + i] = (to + i, 0 if what == "read-only" else 1)
         how = {"merge": data.draw(st.booleans()), "wipe_first": data.draw(st.booleans())}
-        space.change(joined(ranges), after, owed=data.draw(st.booleans()), **how)
+        owed = tuple((a << 12, b << 12) for a, b in joined(ranges)) if data.draw(st.booleans()) else ()
+        space.change(joined(ranges), after, owed=owed, **how)
 
 
 def joined(ranges):
