@@ -1,8 +1,8 @@
 """Vectors: recorded operations on page tables, with every word that they led to; replayed, compared, and made."""
 
-from hitless.vectors.make import c_header, make
+from hitless.vectors.making import c_header, make
 from hitless.vectors.recording import Recording, read_folder, read_recording
-from hitless.vectors.verify import FileResult, Flips, flip, formats_of, verify
+from hitless.vectors.verifying import FileResult, Flips, flip, formats_of, verify
 
 __all__ = [
     "FileResult",

@@ -152,6 +152,11 @@ def _config(value: object, _type: type) -> Mapping[str, Any]:
     return value
 
 
+def _why(error: BaseException, _type: type | None) -> str:
+    """One fault in words."""
+    return f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+
+
 def read_recording(path: str | Path) -> Recording:
     """A recording from a file.
 
@@ -168,7 +173,7 @@ def read_recording(path: str | Path) -> Recording:
     try:
         found = _converter().structure(raw, Recording)
     except (BaseValidationError, TypeError, ValueError, AttributeError) as error:
-        why = "; ".join(cattrs.transform_error(error)[:3])
+        why = "; ".join(cattrs.transform_error(error, format_exception=_why)[:3])
         raise BadInput(f"{path.name} is not a recording", where=str(path), why=why) from error
     return attrs.evolve(found, file=path.name)
 

@@ -138,21 +138,29 @@ class Replay:
         self.executor.run(step for _, step in planner.plan("vectors", request, []).plan.steps())
 
     def _unmap(self, op: Op) -> str:
-        if op.unmapped == 0:
-            return ""  # some drivers remove nothing where the end lies inside a leaf: their choice is recorded
-        self.unmap(op.iova, op.size)
+        self.unmap(op.iova, op.size, op.unmapped)
         return ""
 
-    def unmap(self, iova: int, size: int) -> int:
-        """Remove leaves, and say how many bytes: none from one's inside on, all of one that the end lies inside."""
+    def unmap(self, iova: int, size: int, most: int | None = None) -> int:
+        """Remove leaves, and say how many bytes: none from one's inside on, all of one that the end lies inside.
+
+        ``most``: stop after so many bytes. Drivers differ in whether they stop at a gap, or before a leaf that the
+        end lies inside; their choice is recorded.
+        """
         end = iova + size
         first, last = self._at(iova), self._at(end - 1)
         if (first and first.iova != iova) or isinstance(self.fmt.start(0, end - 1), WalkFault):
             return 0
         if last:
             end = max(end, last.iova + (1 << last.size_lg2))
-        gone = sum(1 << leaf.size_lg2 for leaf in self._leaves(iova, end))
-        self._request(iova, end, None, 0)
+        gone = 0
+        for leaf in sorted(self._leaves(iova, end), key=lambda each: each.iova):
+            if most is not None and gone >= most:
+                end = leaf.iova
+                break
+            gone += 1 << leaf.size_lg2
+        if end > iova:
+            self._request(iova, end, None, 0)
         return gone
 
     def _at(self, iova: int) -> Leaf | None:
@@ -191,7 +199,7 @@ class Replay:
         recorded = [(iova, iova + size) for iova, size in op.dirty]
         if _joined(found) == _joined(recorded):
             return ""
-        return f"dirty is {_ranges(found)}, not {_ranges(recorded)}"
+        return f"dirty is {_ranges(sorted(found))}, not {_ranges(recorded)}"
 
     def _dirty_bits(self, level: int) -> tuple[int, int]:
         """The bits that a write sets, and those that it clears: what hardware changes but for the access flag."""
