@@ -1,7 +1,11 @@
 """The replay's own map and unmap: what the README of the recordings says of them, by raw words."""
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
 
+from hitless.pagetable import table_leaves, translate
 from hitless.vectors.recording import CONFIG, Op
 from hitless.vectors.replay import Replay
 from hitless_amd.v1 import AmdV1
@@ -149,3 +153,58 @@ def test_dirty_is_what_the_format_says_a_write_leaves(replay):
     assert arm.arena.load(entry) >> 7 & 1 == 0
     assert arm.do(Op("readdirty", 0, 0x10000, dirty=((0x1000, 0x1000),))) == ""
     assert arm.arena.load(entry) >> 7 & 1 == 1
+
+
+CONFIGS = {
+    "amd mode 1": (AmdV1, {"level": 0, "vasz": 21}),
+    "amd mode 3": (AmdV1, {"level": 2, "vasz": 39}),
+    "amd mode 6": (AmdV1, {"level": 5, "vasz": 64, "oasz": 52}),
+    "amd growing": (AmdV1, {"level": 0, "vasz": 64, "oasz": 52, "features": ["dynamic_top"]}),
+    "x86 lower": (FirstStage, {"level": 3, "vasz": 47}),
+    "x86 five levels": (FirstStage, {"level": 4, "vasz": 57, "features": ["sign_extend"]}),
+    "arm 4K": (ArmStage1, {"level": 0, "granule": 12, "fmt": "armv8"}),
+    "arm 16K upper": (ArmStage1, {"level": 0, "granule": 14, "fmt": "armv8", "features": ["ttbr1"]}),
+    "arm 64K 52 bits": (
+        ArmStage1,
+        {"level": 0, "granule": 16, "fmt": "armv8", "vasz": 52, "oasz": 52, "features": ["lpa", "lva"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@profile(max_examples=30)
+@given(data=st.data())
+def test_random_maps_and_unmaps_against_a_dictionary(name, data):
+    """Every page leads where the last map of it said, or nowhere; what overlaps is refused; no table is left over."""
+    cls, told = CONFIGS[name]
+    config = {**CONFIG, "vasz": 48, "oasz": 48, **told}
+    space = Replay.of(cls.from_recording(config), config)
+    page, base = 1 << space.sizes()[0], space.fmt.canonical(0)
+    bits = min(config["vasz"] - 1, 34) - page.bit_length() + 1
+    pages: dict[int, tuple[int, int]] = {}  # first page of a map -> (pages, where it leads)
+    try:
+        for _ in range(data.draw(st.integers(1, 8))):
+            lg2 = data.draw(st.integers(0, bits))
+            first = data.draw(st.integers(0, (1 << bits) - 1)) >> lg2 << lg2
+            count = min(data.draw(st.integers(1, 3)) << min(lg2, 12), (1 << bits) - first)
+            to = data.draw(st.sampled_from([first, first + 1, first + (1 << 18), 0]))
+            ok = all(first + count <= other or other + many <= first for other, (many, _) in pages.items())
+            why = space.map(Op("map", base + first * page, count * page, to * page, 3))
+            assert bool(why) != ok, why
+            if ok:
+                pages[first] = (count, to)
+        for first in data.draw(st.lists(st.sampled_from(sorted(pages)), unique=True)):
+            assert space.unmap(base + first * page, pages.pop(first)[0] * page) > 0
+        for first, (count, to) in pages.items():
+            for at in {0, count // 2, count - 1}:
+                found = translate(space.arena, space.fmt, space.root_pa, base + (first + at) * page + 5)
+                assert found == (to + at) * page + 5
+        left = sum(1 << leaf.size_lg2 for leaf in table_leaves(space.arena, space.fmt, space.root_pa))
+        assert left == sum(count for count, _ in pages.values()) * page
+        for first, (count, _) in pages.items():
+            space.unmap(base + first * page, count * page)
+        assert not list(table_leaves(space.arena, space.fmt, space.root_pa))
+        if "features" not in told or "dynamic_top" not in told["features"]:
+            assert space.tables.used_bytes == 1 << space.fmt.top.table_lg2
+    finally:
+        space.close()
