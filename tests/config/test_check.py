@@ -25,8 +25,8 @@ from hitless_amd.plugin import AmdPlugin
 from hitless_amd.v1 import AmdV1
 
 ARM_FEATURES = (
-    "bbml, granule, va_bits, ipa_bits, output_bits, concatenate, ds, contiguous, s2fwb, ns, ril, coherent, httu, gpc, "
-    "two_level, vmid16, asid16"
+    "bbml, granule, va_bits, ipa_bits, output_bits, concatenate, ds, contiguous, s2fwb, ns, ril, run_cover, coherent, "
+    "httu, gpc, two_level, vmid16, asid16"
 )
 GUEST = '[guest]\nmemory = "4G"\n'
 

@@ -166,6 +166,10 @@ class Stage:
         """Carry a conversion out: how a scenario gets to where its plan begins."""
         self.guest.convert(ranges, owner)
 
+    def share_all(self) -> None:
+        """Make all of the guest's memory shared."""
+        self.convert([(slot.gpa, slot.end) for slot in self.guest.slots.slots], HOST)
+
     def share(self, start: int, size: int = 4096) -> None:
         """Make a range shared, in pages as :meth:`range` takes them."""
         self.convert([self.range(start, start + size)], HOST)

@@ -321,7 +321,7 @@ class PageFormat(ABC):
 
     @classmethod
     def from_recording(cls, config: Mapping[str, Any]) -> "PageFormat | None":
-        """The format as a recording's ``config`` says; None: it does not answer such a one."""
+        """The format as a recording's ``config`` says, to which its ``fmt`` is added; None: it does not answer it."""
         return None
 
     def from_prot(self, prot: int, config: Mapping[str, Any]) -> int | None:

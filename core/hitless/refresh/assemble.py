@@ -38,7 +38,7 @@ class UnitPort:
     """A unit that a domain is attached to, as its plans see it.
 
     ``devices`` are the ids of attached devices with ATS on. ``nested``: their guest's stage 1 stands over these
-    tables, so that no range of the domain's says which IOVAs they hold.
+    tables, so that no range of the domain's says which IOVAs they hold. ``pasid``: of their requests.
     """
 
     name: str
@@ -46,6 +46,7 @@ class UnitPort:
     encoder: Encoder
     devices: tuple[int, ...] = ()
     nested: bool = False
+    pasid: int | None = None
 
 
 @frozen
@@ -219,10 +220,11 @@ class Assembler:
         return steps
 
     def _atc(self, unit: UnitPort, targets: Sequence[Target], device: int) -> list[Step]:
+        pasid = () if unit.pasid is None else (unit.pasid,)
         return [
             step
             for target in targets
-            for step in _invalidates(unit, target, unit.encoder.invalidate_device(target, device))
+            for step in _invalidates(unit, target, unit.encoder.invalidate_device(target, device, *pasid))
         ]
 
 

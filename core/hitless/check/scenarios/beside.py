@@ -6,7 +6,7 @@ from typing import TypeAlias
 from hitless.check.recording import recording
 from hitless.check.scenarios.base import Attempt, Case, G, Ground, M, Scenario, Trial, pages
 from hitless.check.stage import Setting, Stage
-from hitless.guest_memfd.guest import HOST
+from hitless.guest_memfd.guest import GUEST
 from hitless.plan import Invalidate, Step, Wait
 from hitless.units import PAGE
 
@@ -47,7 +47,7 @@ def _two_plans(backing: str) -> Attempt:
             _apart(stage, [PAGE, G + PAGE])
             domain = stage.domains[0]
             ranges = [stage.ranges(pages(at)) for at in (5 * PAGE, G + 8 * M)]
-            conversions = [stage.guest.conversion(each, HOST) for each in ranges]
+            conversions = [stage.guest.conversion(each, GUEST) for each in ranges]
             both = [each for each in conversions if each is not None]
             plans = [[step for _, step in domain.prepare(each).plan.steps()] for each in both]
             truth = stage.truth(domain, [run for each in both for run in each.runs])
@@ -68,7 +68,7 @@ def _beside_map(backing: str) -> Attempt:
         with ground.open(Setting(backing, memory=3 * G)) as stage:
             _apart(stage, [G + PAGE, 2 * G + PAGE])
             domain = stage.domains[0]
-            conversion = stage.guest.conversion(stage.ranges(pages(G + 8 * M)), HOST)
+            conversion = stage.guest.conversion(stage.ranges(pages(G + 8 * M)), GUEST)
             if conversion is None:
                 return
             plan = [step for _, step in domain.prepare(conversion).plan.steps()]
@@ -89,8 +89,10 @@ def _beside_map(backing: str) -> Attempt:
 
 
 def _apart(stage: Stage, pages_in: Sequence[int]) -> None:
-    """Shared pages in each hunk: the plans then store to tables of their own, so that nothing orders them."""
+    """All is shared, and each hunk is cut at a page: the plans then store to tables of their own, so that nothing orders them."""
+    stage.share_all()
     for at in pages_in:
+        stage.hide(at)
         stage.share(at)
 
 

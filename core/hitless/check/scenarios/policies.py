@@ -30,8 +30,9 @@ def _merged_late(backing: str) -> Attempt:
 
     def attempt(ground: Ground) -> Iterator[Case | Trial]:
         with ground.open(Setting(backing, merge="on_request")) as stage:
-            stage.share(G + 5 * PAGE)
+            stage.share_all()
             stage.hide(G + 5 * PAGE)
+            stage.share(G + 5 * PAGE)
             for domain in stage.domains:
                 yield Case(recorded(stage, domain, partial(domain.merge, G, 2 * G)), f"{backing}, merge on request")
 
@@ -41,13 +42,13 @@ def _merged_late(backing: str) -> Attempt:
 def _pruned(backing: str) -> Attempt:
     """With policy wipe the last shared page of a table goes, and the table with it."""
     setting = Setting(backing, policy="wipe", merge="at_once")
-    return both_ways(setting, [(G, G + 4 * PAGE)])
+    return both_ways(setting, [(G, G + 4 * PAGE)], private=True)
 
 
 def _revoked(backing: str) -> Attempt:
     def attempt(ground: Ground) -> Iterator[Case | Trial]:
         with ground.open(Setting(backing)) as stage:
-            stage.share(G, 4 * M)
+            stage.share_all()
             stage.hide(G + PAGE)
             yield from _revoke(stage, backing, G + 2 * M, G + 6 * M)
             yield from _revoke(stage, backing, G, 2 * G)
@@ -69,6 +70,10 @@ SCENARIOS = (
     ),
     Scenario("prune", "tables that map nothing any more go", tuple(map(_pruned, _BOTH)), _no_wipe),
     Scenario("revoke", "truncate: nothing maps the range any more", tuple(map(_revoked, _BOTH))),
-    Scenario("trusted-2m", "whole 2 MiB under a trusted device", everywhere([(G, G + 2 * M)], trusted=True)),
-    Scenario("trusted-page", "one page under a trusted device", everywhere(pages(G + 5 * PAGE), trusted=True)),
+    Scenario(
+        "trusted-2m", "whole 2 MiB under a trusted device", everywhere([(G, G + 2 * M)], trusted=True, private=True)
+    ),
+    Scenario(
+        "trusted-page", "one page under a trusted device", everywhere(pages(G + 5 * PAGE), trusted=True, private=True)
+    ),
 )
