@@ -166,7 +166,7 @@ def _commands() -> Sequence[Mutant]:
             (30,),
             "one descriptor for a leaf larger than CAP.MAMV can mask: the queue stops (INTEL-QI-6, INTEL-QI-10)",
             at.HIDE_IN_LARGEST,
-            lambda d: {"H1", "W1"} | d.old_stays(),
+            lambda d: {"W1"} | d.old_stays(),
             planned_as=encoding(_in_one),
             why_not=_small_mask,
         ),

@@ -90,10 +90,11 @@ class Nearby:
         return not self.registry.feature_faults(self.name, features, page_format=self.page_format)
 
     def _usable(self, change: Mapping[str, Any]) -> Vendor | None:
-        """The vendor, if a guest can be set up at all."""
+        """The vendor, if a guest can be set up at all, and no rule is declared to be out of its reach."""
         try:
             vendor = self.registry.resolve(self.name, self.page_format, {**self.features, **change})
-            if not HIDE.why_not(vendor):
+            limits: Mapping[str, str] = getattr(vendor.features, "cannot_hold", dict)()
+            if not limits and not HIDE.why_not(vendor):
                 with HIDE.opened(vendor):
                     return vendor
         except (HitlessError, ValueError):  # a combination that does not exist, or addresses that it cannot hold
@@ -108,13 +109,13 @@ class Tried:
     Args:
         twin: what broke in the right plan; None: it is refused.
         report: what broke in the changed plan.
-        declared: what the expectation is decided from.
+        expected: the rules that have to break; of a harmless change: none.
     """
 
     vendor: Vendor
     twin: Report | None
     report: Report
-    declared: Declared
+    expected: tuple[str, ...]
 
 
 def try_nearby(change: Mutant | Harmless, nearby: Nearby) -> Tried | str:
@@ -162,11 +163,13 @@ def _on_stage(
     subject = change.apply(planned)
     if subject is None or (right is not None and list(subject.steps) == list(right.steps)):
         return "the plan has no place for it"
-    declared = Declared(right or subject)
-    if isinstance(change, Mutant) and change.raced is not None:
-        twin_report = raced(change, stage.vendor, mutated=False)
-        return Tried(stage.vendor, twin_report, raced(change, stage.vendor, mutated=True), declared)
-    return Tried(stage.vendor, twin_report, check(subject), declared)
+    if not isinstance(change, Mutant):
+        return Tried(stage.vendor, twin_report, check(subject), ())
+    expected = tuple(sorted(change.expected(Declared(right or subject))))
+    if change.raced is None:
+        return Tried(stage.vendor, twin_report, check(subject), expected)
+    twin_report = raced(change, stage.vendor, mutated=False)
+    return Tried(stage.vendor, twin_report, raced(change, stage.vendor, mutated=True), expected)
 
 
 def _take(situation: Situation, stage: Stage, sizes: Sizes) -> Subject | Refused:
@@ -238,7 +241,7 @@ def run_mutants(
                 nearby.page_format,
                 mutant.situation.id,
                 nearby.differing(tried.vendor),
-                tuple(sorted(mutant.expected(tried.declared))),
+                tried.expected,
                 tried.report.rules,
                 () if tried.twin is None else tried.twin.rules,
                 tried.report,
