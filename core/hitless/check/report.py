@@ -21,8 +21,10 @@ class Violation:
         where: ``memory``, ``cache``, ``flight``, or empty.
         held: the entry that was cached, in words; empty if memory itself is at fault.
         born: the step that took the entry out of memory; -1: none.
+        until: the step before which a walk could last read it; -1: it always could, or nothing was cached.
         why: the declared fact behind it.
         do: what would mend the plan.
+        timeline: how it came to it, line by line; see :func:`hitless.check.story.told`.
     """
 
     rule: str
@@ -34,8 +36,10 @@ class Violation:
     where: str = ""
     held: str = ""
     born: int = -1
+    until: int = -1
     why: str = ""
     do: str = ""
+    timeline: tuple[str, ...] = ()
 
 
 @define
