@@ -11,7 +11,7 @@ from hitless.guest_memfd.conversion import Conversion
 from hitless.guest_memfd.guest import GuestMemfd
 from hitless.guest_memfd.slots import Slot, Slots
 from hitless.hardware.dma import DmaEngine, Lane
-from hitless.iommufd import Domain, DomainSettings
+from hitless.iommufd import Domain, DomainSettings, GuestPages, Ioas, build_stage
 from hitless.machine import Machine
 from hitless.pagetable import count_leaves
 from hitless.plan import Plan
@@ -33,7 +33,11 @@ def registry(*names: str) -> VendorRegistry:
 
 @define(eq=False)
 class Stand:
-    """See the module; ``mutate`` changes a plan between prepare and isolate: how a mistake gets in."""
+    """See the module; ``mutate`` changes a plan between prepare and isolate: how a mistake gets in.
+
+    ``stage1`` names a page format of the vendor's: then the guest has tables of its own in its last 2 MiB, which are
+    shared, and ``ioas`` is what they map; else it is what the domain maps.
+    """
 
     vendor_name: str
     backing: str = "separate"
@@ -42,11 +46,16 @@ class Stand:
     slots: list[Slot] | None = None
     hunk_lg2: int = 30
     units: int = 1
+    devices: int = 1
     ats: bool = False
     seed: int = 0
     settings: dict[str, Any] = field(factory=dict)
     rate: int = 24
     mutate: Any = None
+    ioas: Ioas | None = None
+    stage1: str = ""
+    page_format: str = ""
+    registry: VendorRegistry | None = None
     guest: GuestMemfd = field(init=False)
     machine: Machine = field(init=False)
     domain: Domain = field(init=False)
@@ -55,9 +64,14 @@ class Stand:
     def __attrs_post_init__(self) -> None:
         slots = Slots(self.slots or [Slot(0, 0, self.memory)])
         self.guest = GuestMemfd(slots, make_backing(self.backing, 1 << 41, slots.size, self.hunk_lg2), self.hunk_lg2)
-        vendor = registry(self.vendor_name).resolve(self.vendor_name, features=self.features)
+        vendors = self.registry or registry(self.vendor_name)
+        vendor = vendors.resolve(self.vendor_name, self.page_format, self.features)
         self.machine = Machine(self.seed, table_bytes=1 << 28)
-        attach = [(self.machine.add_unit(f"iommu{i}", vendor), 1, [(8 + i, self.ats)]) for i in range(self.units)]
+        stage1 = self._stage1(vendors) if self.stage1 else None
+        attach = [
+            (self.machine.add_unit(f"iommu{i}", vendor), 1, [(8 + i + d, self.ats) for d in range(self.devices)])
+            for i in range(self.units)
+        ]
         self.domain = Domain.open(
             "domain",
             vendor,
@@ -66,10 +80,12 @@ class Stand:
             self.machine.tables,
             attach,
             DomainSettings(**self.settings),
+            ioas=None if stage1 else self.ioas,
+            stage1=stage1,
         )
         self.guest.notifiers.append(self.domain)
         self.guest.watchers.append(self)
-        lanes = [Lane(unit, unit.attachments[d]) for unit, _, devices in attach for d, _ in devices]
+        lanes = [Lane(unit, unit.attachments[d, None]) for unit, _, devices in attach for d, _ in devices]
         self.engine = DmaEngine(
             self.guest,
             lanes,
@@ -77,16 +93,28 @@ class Stand:
             random.Random(self.seed),
             self.domain.policy.maps_private,
             self.rate,
+            self.domain.view and self.domain.view.points,
+            stage1 and stage1.attrs,
         )
         self.domain.executor.between = lambda step: self.engine.burst()
         for unit in self.domain.units:
             unit.idle = self.engine.one
 
+    def _stage1(self, vendors: VendorRegistry) -> Any:
+        """The guest's tables in its last 2 MiB."""
+        end = self.guest.slots.slots[-1].end
+        self.guest.set_owner(end - 2 * M, end, HOST)
+        for start_pa, end_pa, _ in self.guest.backing.pools():
+            self.machine.add_memory(start_pa, end_pa)
+        pages = GuestPages(self.guest, self.machine.memory, end - 2 * M, end)
+        fmt = vendors.resolve(self.vendor_name, self.stage1, self.features).page_format
+        return build_stage(fmt, pages, self.ioas or Ioas.identity(self.guest.slots), space=5)
+
     def begin(self, conversion: Conversion) -> None:
         prepared = self.domain.pending(conversion)
         near = [(c.iova, c.iova + (1 << self.fmt.levels[c.level].lo)) for c in prepared.changes.all()]
         near += [(a >> 21 << 21, (a >> 21 << 21) + 2 * M) for a, _ in conversion.ranges]
-        self.engine.begin(conversion, near)
+        self.engine.begin(conversion, [gpas for span in near for gpas in self.domain.gpas(*span)])
         if self.mutate is not None:
             self.mutate(prepared.plan)
 

@@ -172,6 +172,13 @@ def lowest_zero(word: W, lo: int) -> W:
     return np.where(lowest == 0, np.uint64(64), np.bitwise_count(lowest - np.uint64(1)).astype(np.uint64))
 
 
+def drop_trailing_ones(word: W) -> W:
+    """The word without the ones below its lowest 0."""
+    if isinstance(word, int):
+        return word & word + 1
+    return word & word + np.uint64(1)
+
+
 def as_words(value: int | U64Array) -> U64Array:
     """The value as uint64, so that no int64 or float64 can slip in."""
     return np.asarray(value, dtype=np.uint64)
@@ -180,11 +187,6 @@ def as_words(value: int | U64Array) -> U64Array:
 def fill_ramp(view: U64Array, first: int, increment: int) -> None:
     """Set an array to first, first + increment, ... modulo 2**64."""
     view[:] = np.arange(len(view), dtype=np.uint64) * np.uint64(increment) + np.uint64(first)
-
-
-def or_into(view: U64Array, bits: int) -> None:
-    """Set bits in every word of an array."""
-    view |= np.uint64(bits)
 
 
 def _by_position(fields: Sequence[Field]) -> tuple[Field, ...]:

@@ -37,9 +37,9 @@ def domain(lines: str) -> str:
     ("lines", "fault"),
     [
         ("vendor = 'adm'", "no vendor 'adm' is installed, there are amd, arm_smmu, intel @ $.domain[0].vendor"),
-        ("vendor = 'amd'\nformat = 'amd/v9'", "amd has no format 'amd/v9', it has amd/v1 @ $.domain[0].format"),
+        ("vendor = 'amd'\nformat = 'amd/v9'", "amd has no format 'amd/v9', it has amd/v1, amd/v2 @ $.domain[0].format"),
         ("vendor = 'amd'\npolicy = 'all'", "amd has no policy 'all', it has match, wipe @ $.domain[0].policy"),
-        ("vendor = 'amd'\nfeatures.mode = 9", "9 is not legal, use 3, 4, 5, 6 @ $.domain[0].features.mode"),
+        ("vendor = 'amd'\nfeatures.mode = 9", "9 is not legal, use 1, 2, 3, 4, 5, 6 @ $.domain[0].features.mode"),
         ("vendor = 'amd'\nfeatures.mode = 4.0", "expected int, not 4.0 @ $.domain[0].features.mode"),
         ("vendor = 'amd'\nfeatures.snp = 1", "expected bool, not 1 @ $.domain[0].features.snp"),
         ("vendor = 'amd'\nfeatures.mode = true", "expected int, not True @ $.domain[0].features.mode"),
@@ -60,7 +60,7 @@ def test_what_the_plugins_know(lines, fault, write, faults_of):
 
 def test_faults_of_all_kinds_are_in_one_list(write, faults_of):
     """Three mistakes, one of structure, one between tables, one that only the plugin sees: three lines."""
-    path = write(domain("vendor = 'amd'\nmerge = 'often'\nunits = ['u']\nfeatures.mode = 2"))
+    path = write(domain("vendor = 'amd'\nmerge = 'often'\nunits = ['u']\nfeatures.mode = 7"))
     paths = [fault.rpartition(" @ ")[2] for fault in faults_of(load_checked, path)]
     assert paths == ["$.domain[0].merge", "$.domain[0].units[0]", "$.domain[0].features.mode"]
 

@@ -135,7 +135,7 @@ MISTAKES = [
     ("guest = 3", "expected a table, not 3", "$.guest"),
     ("", "missing: give [guest] with memory = SIZE or [[guest.slot]]", "$.guest"),
     ("[guest]\nmemory = 4096\nhunk = '8K'", "must be 4K, 2M or 1G, not 8K", "$.guest.hunk"),
-    ("[guest]\nmemory = 4096\npage_size = '2M'", "must be 4K, not 2M", "$.guest.page_size"),
+    ("[guest]\nmemory = 4096\npage_size = '2M'", "must be 4K, 16K or 64K, not 2M", "$.guest.page_size"),
     (
         "[guest]\nmemory = 4096\nbacking = 'apart'",
         "expected 'in-place' or 'separate' or 'scattered', not 'apart'",

@@ -30,7 +30,8 @@ def amd():
         (0x4000000080000001, 2, "leaf 1G -> 0x80000000 -W"),
         (0x6000000080001001, 2, "leaf 1G -> 0x80001000 RW, ILLEGAL"),
         (0x6000000012345201, 1, "table 0x12345000"),
-        (0x6000000012345201, 2, "table 0x12345000, ILLEGAL"),
+        (0x6000000012345201, 2, "table 0x12345000"),
+        (0x6000000012345401, 1, "table 0x12345000, ILLEGAL"),
     ],
 )
 def test_entries_in_a_few_words(word, level, text, amd):

@@ -3,7 +3,7 @@
 import pytest
 
 from hitless.hardware.caches import Cache, CachedLeaf, CachedTable
-from hitless.hardware.facts import Drops
+from hitless.hardware.facts import Drops, Match
 
 
 def cache() -> Cache:
@@ -40,3 +40,53 @@ def test_a_command_for_a_domain_targets_its_every_pasid():
     assert Drops("x", tag=0x1_0007).of_tag(0x1_0007)
     assert not Drops("x", tag=0x1_0007).of_tag(0x7)
     assert Drops("x").of_tag(0x1_0007)
+
+
+def combined() -> CachedLeaf:
+    """IOVA 0x5000 through GPA 0x203000 of a 2M stage-2 leaf, cached whole, to 0x9_0000_3000."""
+    lower = CachedLeaf(0x200000, 21, 0x9_0000_0000, 3, 0, 1, 0x200000, 21, True, "2")
+    return CachedLeaf(0x5000, 12, 0x9_0000_3000, 3, 0, 0, 0x4000, 14, True, "12", lower)
+
+
+@pytest.mark.parametrize(
+    ("stages", "first", "last", "more", "gone"),
+    [
+        ({"1", "12"}, 0x5000, 0x5FFF, {}, True),
+        ({"1", "12"}, 0x203000, 0x203FFF, {}, False),
+        ({"2", "12"}, 0x203000, 0x203FFF, {}, True),
+        ({"2", "12"}, 0x5000, 0x5FFF, {}, False),
+        ({"2", "12"}, 0x204000, 0x204FFF, {}, False),
+        ({"2", "12"}, 0x204000, 0x204FFF, {"leaf_match": Match.LEAF_OVERLAPS}, True),
+        ({"1", "12"}, 0x6000, 0x6FFF, {"leaf_match": Match.LEAF_OVERLAPS}, True),
+        ({"2", "12"}, 0x203000, 0x203FFF, {"leaf_levels": frozenset({0})}, False),
+        ({"2", "12"}, 0x203000, 0x203FFF, {"leaf_levels": frozenset({1})}, True),
+        ({"1", "12"}, 0x5000, 0x5FFF, {"leaf_levels": frozenset({0})}, True),
+        ({"1"}, 0, 1 << 40, {}, False),
+        ({"2"}, 0, 1 << 40, {}, False),
+    ],
+)
+def test_a_combined_result_is_met_by_the_addresses_of_the_stage_that_a_command_names(stages, first, last, more, gone):
+    """A stage-1 command by IOVA, a stage-2 command by guest physical address, with that stage's leaf and level."""
+    found = Cache(combined=True)
+    found.add_leaf(combined())
+    found.drop(Drops("x", stages=frozenset(stages), first=first, last=last, **more))
+    assert bool(found.leaves_at(0x5000)) is not gone
+    assert found.size == (0 if gone else 1)
+
+
+def test_shapes_of_combined_results_are_of_both_stages():
+    """Equal stage-1 leaves over different stage-2 leaves are different shapes (rule K1)."""
+    one = combined()
+    other = one._replace(lower=one.lower._replace(leaf_start=0x203000, leaf_lg2=12))
+    assert one.shape() == (0x4000, 14, 0x200000, 21)
+    assert other.shape() == (0x4000, 14, 0x203000, 12)
+    assert one.shape(runs=False) != other.shape(runs=False)
+
+
+def test_an_invalidation_by_pa_spares_what_leads_to_guest_memory():
+    """Stage 1 of a nested translation leads to guest physical addresses, which may be the same numbers."""
+    found = Cache()
+    found.add_leaf(CachedLeaf(0, 12, 0x1000, 3, 0, 0, 0, 12, True, "1", None, False))
+    found.add_leaf(CachedLeaf(0, 12, 0x1000, 3, 0, 0, 0, 12, True, "1"))
+    found.forget_pa(0x1000, 0x2000)
+    assert [leaf.host for leaf in found.leaves_at(0)] == [False]

@@ -293,7 +293,7 @@ def test_settings_default_to_the_vendors_policy():
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_dirty_bits_set_during_a_cut_are_folded(vendor):
     """Hardware sets D in the old leaf between prepare and the store: the new table's leaves carry it."""
-    features = {"intel": {"ssads": True}, "arm_smmu": {"httu": True, "bbml": 1}}.get(vendor, {})
+    features = {"intel": {"ssads": True, "mode": "scalable"}, "arm_smmu": {"httu": True, "bbml": 1}}.get(vendor, {})
     stand = Stand(vendor, features=features)
     stand.share(0x40000000, 2 * M)
     bit = stand.fmt.hardware_set(1) & -stand.fmt.hardware_set(1)

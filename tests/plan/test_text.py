@@ -27,20 +27,21 @@ from stand import PAGE, M, Stand
 words = st.integers(0, 2**64 - 1)
 sizes = st.integers(12, 30)
 names = st.from_regex(r"[a-z][a-z0-9.-]{0,10}", fullmatch=True)
+counts = st.integers(1, 600)
 pairs = st.lists(st.tuples(words, st.integers(0, 600)), max_size=3)
 commands = st.lists(words, min_size=1, max_size=4).map(tuple)
 steps = st.one_of(
     st.builds(Fill, words, sizes, st.lists(st.builds(FillRun, words, st.integers(0, 512), words, words), max_size=3)),
     st.builds(Clean, words, st.integers(0, 2**40)),
     st.builds(Barrier),
-    st.builds(Store, words, words, words, words, names, st.integers(0, 5), words, pairs),
+    st.builds(Store, words, words, words, words, names, st.integers(0, 5), words, pairs, pairs),
     st.builds(Invalidate, names, st.integers(0, 65535), commands, words, words),
     st.builds(Wait, names),
     st.builds(Own, names, words, words, st.integers(0, 7), sizes, st.sampled_from(["none", "iotlb", "iotlb+atc"])),
     st.builds(
         Release,
         st.lists(st.tuples(words, sizes), min_size=1, max_size=3),
-        st.lists(st.builds(Fold, words, words, st.integers(0, 512), words), max_size=2),
+        st.lists(st.builds(Fold, words, words, counts, words, counts, counts, words), max_size=2),
     ),
 )
 plans = st.builds(Plan, names, *(st.lists(steps, max_size=4) for _ in SECTIONS))

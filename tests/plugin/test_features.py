@@ -138,12 +138,12 @@ def test_an_unknown_feature_names_the_known_ones():
 
 def test_a_value_that_is_not_legal_names_the_legal_ones():
     """With its path."""
-    assert faults(mode=2) == ["2 is not legal, use 3, 4, 5, 6 @ .mode"]
+    assert faults(mode=7) == ["7 is not legal, use 1, 2, 3, 4, 5, 6 @ .mode"]
 
 
 def test_all_faults_come_at_once():
     """One line each, in the order they stand in; resolving refuses with all of them."""
-    bad = {"mode": 2, "levels": 4, "snp": "yes"}
+    bad = {"mode": 7, "levels": 4, "snp": "yes"}
     lines = faults(**bad)
     assert [line.rsplit(" @ ", 1)[1] for line in lines] == [".mode", ".levels", ".snp"]
     with pytest.raises(PluginError) as raised:

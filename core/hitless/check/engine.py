@@ -10,6 +10,7 @@ from attrs import define, field
 from hitless.bits import MASK64
 from hitless.check.held import OPEN, Held, HeldIndex, Link, Window
 from hitless.check.links import Links
+from hitless.check.owning import OwnerChange
 from hitless.check.queues import Places, Queues
 from hitless.check.shadow import Shadow
 from hitless.check.spans import FaultSpan, LeafSpan, PointerSpan, Reader, Span, Table
@@ -18,7 +19,7 @@ from hitless.check.verdicts import Verdicts
 from hitless.hardware.facts import Completes, Effect
 from hitless.pagetable import READ, WRITE
 from hitless.plan import Barrier, Clean, Fill, Invalidate, Own, Release, Step, Store, Wait
-from hitless.units import SPACE
+from hitless.units import SPACE, align_down, align_up
 
 
 class Watcher:
@@ -65,6 +66,10 @@ class _Unsettled:
     table: Table
     span: Span
     window: Window
+
+
+_NOTHING = FaultSpan(0, 0, "not-present", 0, 0, 0)
+"""What a word says that no walker can read."""
 
 
 @define(eq=False)
@@ -208,6 +213,7 @@ class Engine:
     def _write(self, table: Table | None, pa: int, word: int) -> int:
         """Store a word; what it replaces goes stale, what it says is readable."""
         if table is None:
+            self._unsettled.setdefault(pa, []).append(_Unsettled(self.root, _NOTHING, Window()))
             return self.shadow.store(pa, word)
         index = (pa - table.pa) >> 3
         span = self.reader.entry(table, index, self.shadow.load(pa))
@@ -249,7 +255,7 @@ class Engine:
     def _enter(self, table: Table, span: Span) -> None:
         """An entry may be read from now on, and all that it leads to."""
         if not isinstance(span, PointerSpan):
-            self._tell(span)
+            self.tell(span)
             self._hidden(table, span)
             return
         self.links.link(table, span)
@@ -257,7 +263,7 @@ class Engine:
             if isinstance(inner, PointerSpan):
                 self.links.link(below, inner)
             else:
-                self._tell(inner)
+                self.tell(inner)
                 self._hidden(below, inner)
             self._maybe_empty(below, inner)
 
@@ -275,9 +281,10 @@ class Engine:
         window = Window()
         self._unfilled.append((table.pa, window))
         self._stale(hole, window)
-        self._tell(hole)
+        self.tell(hole)
 
-    def _tell(self, span: LeafSpan | FaultSpan) -> None:
+    def tell(self, span: LeafSpan | FaultSpan) -> None:
+        """Tell all watchers how a walk may end from now on."""
         for watcher in self.watchers:
             watcher.readable(self, span)
 
@@ -286,9 +293,10 @@ class Engine:
     def _stale(self, span: LeafSpan | FaultSpan, window: Window) -> None:
         """Caches may hold, and requests may have used, what memory says no more."""
         for fact in self.cacheable(span):
-            self._add(fact, window)
+            self.add(fact, window)
 
-    def _add(self, fact: Held, window: Window) -> None:
+    def add(self, fact: Held, window: Window) -> None:
+        """File a fact that went stale now."""
         fact.window, fact.born = window, self.now
         if fact.alive:
             self.facts.add(fact)
@@ -299,9 +307,14 @@ class Engine:
         """A span as caches may hold it: whole or in pieces, as far as the owner check grants it."""
         hardware = self.subject.vendor.hardware
         if isinstance(span, LeafSpan):
-            for start, end, verdict in self.verdicts.granted(span):
-                if verdict.ok:
-                    yield from self._pieces(span.clip(start, end), min(span.leaf_lg2, verdict.size_lg2))
+            walkers = self.links.walkers(span.table_pa)
+            everywhere = self.places.everywhere(walkers, span.rights, stable=span.stable)
+            for start, end, verdict in self.verdicts.over(span.start, span.end, span.oa, span.leaf_lg2):
+                if not self.verdicts.cached:  # each access is checked, and a refused one uses nothing
+                    alive = everywhere if verdict.ok else everywhere & self.places.caches
+                    yield from self._pieces(span.clip(start, end), span.leaf_lg2, alive)
+                elif verdict.ok:
+                    yield from self._pieces(span.clip(start, end), min(span.leaf_lg2, verdict.size_lg2), everywhere)
         elif hardware.caches_not_present and span.kind == "not-present":
             lo = self.subject.vendor.page_format.levels[span.level].lo
             walkers = self.links.walkers(span.table_pa)
@@ -322,18 +335,20 @@ class Engine:
                     kind=span.kind,
                 )
 
-    def _pieces(self, span: LeafSpan, largest: int) -> Iterator[Held]:
-        walkers = self.links.walkers(span.table_pa)
-        alive = self.places.everywhere(walkers, span.rights, stable=span.stable)
+    def _pieces(self, span: LeafSpan, largest: int, alive: int) -> Iterator[Held]:
+        """Whole pieces: one that was made through one entry of a run serves all of it."""
         smaller = [each for each in self.subject.vendor.hardware.pieces_lg2 if each < largest] if span.stable else []
         for piece in (largest, *smaller):
+            start, end = span.start, span.end
+            if piece > self.subject.vendor.page_format.levels[span.level].lo:
+                start, end = align_down(start, piece), align_up(end, piece)
             yield Held(
-                span.start,
-                span.end,
+                start,
+                end,
                 span.leaf_lg2,
                 piece,
                 span.level,
-                span.oa,
+                span.oa + start - span.start,
                 span.rights,
                 span.attrs,
                 span.table_pa,
@@ -360,9 +375,12 @@ class Engine:
             watcher.filled(self, step)
 
     def _barrier(self) -> None:
-        for pa in self.shadow.barrier():
-            for unsettled in self._unsettled.pop(pa, ()):
+        for pa, count in self.shadow.barrier():
+            stores = self._unsettled.pop(pa, [])
+            for unsettled in stores[:count]:
                 unsettled.window.until = self.now
+            if stores[count:]:
+                self._unsettled[pa] = stores[count:]
         waiting = []
         for table_pa, window in self._unfilled:
             filled = self.shadow.filled(table_pa)
@@ -395,57 +413,21 @@ class Engine:
         for watcher in self.watchers:
             watcher.owning(self, step)
         ranges = self.verdicts.affected(step)
-        was = self._granted(ranges) if self.verdicts.cached else []
+        owners = OwnerChange(self, ranges)
         self.verdicts.apply(step)
-        for fact in (fact for _, _, facts in was for fact in facts):
-            for start, end in self.verdicts.lost(fact):
-                self._add(fact.part(start, end), Window(self.now))
-        if self.verdicts.cached:
-            self._regrant(was)
+        owners.happened()
         if step.drops != "none":
-            self._forget_pa(step)
+            self.queues.forget_pa(step.start_pa, step.end_pa, devices=step.drops == "iotlb+atc")
         for watcher in self.watchers:
             watcher.owned(self, step, ranges)
 
-    def _granted(self, ranges: Sequence[tuple[int, int]]) -> list[tuple[LeafSpan, Window | None, list[Held]]]:
-        """What may be cached in some ranges: by memory (window None), and by what is readable beside it."""
-        found: list[tuple[LeafSpan, Window | None]] = []
-        for start, end in ranges:
-            found += [(span, None) for span in self.spans(start, end) if isinstance(span, LeafSpan)]
-            for table in self.links.unlinked():
-                inside = (span for span in self.reader.table(table, start, end) if isinstance(span, LeafSpan))
-                found += [(span.clip(start, end), Window()) for span in inside]
-            for old in (each for many in self._unsettled.values() for each in many):
-                if isinstance(old.span, LeafSpan) and old.span.start < end and start < old.span.end:
-                    found.append((old.span.clip(start, end), old.window))
-        return [(span, window, list(self.cacheable(span))) for span, window in found]
-
-    def _regrant(self, was: Sequence[tuple[LeafSpan, Window | None, list[Held]]]) -> None:
-        """Beside memory: what is not granted any more cannot be made again, and what is granted now can."""
-        for span, window, facts in was:
-            if window is None:
-                continue
-            for fact in self.facts.over(span.start, span.end):
-                if fact.table_pa == span.table_pa and fact.window.until == OPEN and not fact.kind:
-                    for start, end in self.verdicts.lost(fact):
-                        self.facts.take(fact, start, end).window = Window(self.now)
-            known = {(fact.start, fact.end, fact.piece_lg2) for fact in facts}
-            for fact in list(self.cacheable(span)):
-                if (fact.start, fact.end, fact.piece_lg2) not in known:
-                    self._add(fact, window)
-                    self._tell(span.clip(fact.start, fact.end))
-
-    def _forget_pa(self, step: Own) -> None:
-        """The operation's own invalidation by physical address; requests in flight to the range complete."""
-        gone = self.places.tlbs if step.drops == "iotlb" else ~0
-        flights = ~self.places.caches
-        for fact in list(self.facts.all()):
-            low, high = max(step.start_pa - fact.oa, 0), min(step.end_pa - fact.oa, fact.end - fact.start)
-            if fact.kind or low >= high or fact.window.until == OPEN:
-                continue  # what memory, or a table that can be reached, says may be made again
-            size_lg2 = fact.piece_lg2
-            start = max((fact.start + low) >> size_lg2 << size_lg2, fact.start)
-            end = min(-(-(fact.start + high) >> size_lg2) << size_lg2, fact.end)
-            part = self.facts.take(fact, start, end)
-            part.alive &= ~(gone | flights)
-        self.facts.sweep()
+    def beside(self, start: int, end: int) -> list[tuple[LeafSpan, Window]]:
+        """Leaves that are readable though memory does not lead to them, or says otherwise by now."""
+        found = []
+        for table in self.links.unlinked():
+            inside = (span for span in self.reader.table(table, start, end) if isinstance(span, LeafSpan))
+            found += [(span.clip(start, end), Window()) for span in inside]
+        for old in (each for many in self._unsettled.values() for each in many):
+            if isinstance(old.span, LeafSpan) and old.span.start < end and start < old.span.end:
+                found.append((old.span.clip(start, end), old.window))
+        return found

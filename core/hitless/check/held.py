@@ -71,6 +71,7 @@ class Held:
         window: until when a walk could still read them; shared by the parts of one fact.
         alive: where: see :class:`hitless.check.engine.Places`.
         stable: whether it can be cached, and conflict.
+        flown: only in flight: the owner check would not grant it any more.
         born, word: the step that took it away, and the first entry's word.
     """
 
@@ -90,7 +91,12 @@ class Held:
     born: int = -1
     drained: int = 0
     undrained: int = 0
+    flown: bool = False
     window: Window = field(factory=Window)
+
+    def twin(self, other: "Held") -> bool:
+        """Whether both are parts of one fact."""
+        return self.window is other.window and self.piece_lg2 == other.piece_lg2 and not self.flown
 
     def part(self, start: int, end: int) -> "Held":
         """A copy for a part of it."""
@@ -111,6 +117,7 @@ class Held:
             self.born,
             self.drained,
             self.undrained,
+            self.flown,
             self.window,
         )
 

@@ -1,4 +1,4 @@
-"""The engine as a collector: everything that may be seen, cached and read, as sets. For small cases, and its own oracle."""
+"""The engine as a collector: everything that may be seen, cached and read, as sets; for small cases."""
 
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
@@ -9,6 +9,7 @@ from hitless.check.engine import Engine, Watcher
 from hitless.check.held import Held
 from hitless.check.spans import FaultSpan, LeafSpan
 from hitless.check.subject import Subject
+from hitless.ownership import Verdict
 from hitless.pagetable import READ, WRITE
 from hitless.plan import Own, Release
 from hitless.units import PAGE
@@ -50,6 +51,18 @@ class _Collector(Watcher):
         for start, end, verdict in engine.verdicts.over(span.start, span.end, span.oa, span.leaf_lg2):
             refused = None if verdict.ok else ("fault", verdict.outcome)
             self._pages(engine, walkers, start, end, span.rights, refused, span.oa + start - span.start)
+        if span.leaf_lg2 > engine.subject.vendor.page_format.levels[span.level].lo:
+            for fact in engine.cacheable(span):  # one entry of a run may serve all of it
+                for start, end, verdict in self._at_use(engine, fact):
+                    refused = None if verdict.ok else ("fault", verdict.outcome)
+                    self._pages(engine, walkers, start, end, span.rights, refused, fact.oa + start - fact.start)
+
+    @staticmethod
+    def _at_use(engine: Engine, fact: Held) -> Iterator[tuple[int, int, Verdict]]:
+        """What a hit sees: the verdict that was cached, or today's."""
+        if engine.verdicts.cached:
+            return iter([(fact.start, fact.end, Verdict(True, fact.piece_lg2))])
+        return engine.verdicts.over(fact.start, fact.end, fact.oa, fact.leaf_lg2)
 
     def _pages(
         self, engine: Engine, walkers: int, start: int, end: int, rights: int, refused: Outcome | None, oa: int

@@ -1,4 +1,4 @@
-"""What commands and waits do to stale facts: of what a command targets, that is left which could be built afterwards."""
+"""What commands and waits do to stale facts: of what a command targets, what could be built afterwards is left."""
 
 from collections.abc import Sequence
 
@@ -9,6 +9,7 @@ from hitless.check.links import Links, Pending
 from hitless.check.subject import CheckUnit
 from hitless.hardware.facts import Completes, Drops, Effect, HardwareFacts, Illegal
 from hitless.pagetable import READ, WRITE
+from hitless.units import align_down, align_up
 
 
 @define
@@ -143,6 +144,35 @@ class Queues:
                 if flying & bit and (fact.drained & bit or (declared and not fact.undrained & bit)):
                     fact.alive &= ~bit
             fact.drained &= ~(reads | writes)
+
+    def usable(self, fact: Held) -> int:
+        """The flights (bits) of units that may use a translation now: from a cache, or by a walk."""
+        bits = 0
+        for unit in range(len(self.places.units)):
+            if fact.alive & (1 << unit | self.places.atcs_of(unit)) or self._walkable(fact, unit):
+                bits |= self.places.everywhere(1 << unit, fact.rights, stable=False)
+        return bits
+
+    def forget_pa(self, start_pa: int, end_pa: int, *, devices: bool) -> None:
+        """An owner table's own invalidation by physical address; requests in flight to the range complete.
+
+        What a walk may make again is not forgotten.
+        """
+        gone = self.places.caches if devices else self.places.tlbs
+        for fact in list(self.facts.all()):
+            low, high = max(start_pa - fact.oa, 0), min(end_pa - fact.oa, fact.end - fact.start)
+            if fact.kind or low >= high or fact.window.until == OPEN:
+                continue
+            start, end = fact.start + low, fact.start + high
+            piece = fact.piece_lg2
+            whole = self.facts.take(
+                fact, max(align_down(start, piece), fact.start), min(align_up(end, piece), fact.end)
+            )
+            whole.alive &= ~gone
+            if whole.alive:
+                part = self.facts.take(whole, start, end)
+                part.alive &= self.places.caches | self.usable(part)
+        self.facts.sweep()
 
     def _walkable(self, fact: Held, unit: int) -> bool:
         """Whether a walk of a unit may still make a translation."""

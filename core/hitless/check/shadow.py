@@ -68,8 +68,7 @@ class Shadow:
     _fills: dict[int, Filled] = field(factory=dict)
     _stored: dict[int, int] = field(factory=dict)
     _by_page: dict[int, dict[int, int]] = field(factory=dict)
-    unsettled: dict[int, list[int]] = field(factory=dict)
-    _dirty: set[int] = field(factory=set)
+    _unsettled: dict[int, list[bool]] = field(factory=dict)
 
     @classmethod
     def over(cls, memory: PhysicalMemory, steps: Sequence[tuple[Section, Step]], *, coherent: bool) -> "Shadow":
@@ -91,20 +90,18 @@ class Shadow:
     def store(self, pa: int, word: int) -> int:
         """Store a word that walkers may read from now on; what stood there stays readable until it settles."""
         old = self.load(pa)
-        self.unsettled.setdefault(pa, []).append(old)
+        self._unsettled.setdefault(pa, []).append(self.coherent)
         self._stored[pa] = word
         self._by_page.setdefault(pa >> self._grain, {})[pa] = word
-        if not self.coherent:
-            self._dirty.add(pa)
         return old
 
     def clean(self, step: Clean) -> None:
         """What lies in the range is pushed out of the CPU's cache."""
         end = step.pa + step.size
-        if step.size <= 64:
-            self._dirty.difference_update(range(step.pa, end, 8))
-        else:
-            self._dirty = {pa for pa in self._dirty if not step.pa <= pa < end}
+        inside = range(step.pa, end, 8) if step.size <= 64 else [pa for pa in self._unsettled if step.pa <= pa < end]
+        for pa in inside:
+            if pa in self._unsettled:
+                self._unsettled[pa] = [True] * len(self._unsettled[pa])
         key = step.pa >> self._grain
         while key << self._grain < end:
             filled = self._fills.get(key)
@@ -112,11 +109,15 @@ class Shadow:
                 filled.cleaned = True
             key += 1
 
-    def barrier(self) -> list[int]:
-        """Stores and fills settle; the addresses of the stores."""
-        ready = [pa for pa in self.unsettled if pa not in self._dirty]
-        for pa in ready:
-            del self.unsettled[pa]
+    def barrier(self) -> list[tuple[int, int]]:
+        """Stores and fills settle: the addresses of the stores, and how many to each, oldest first."""
+        ready = []
+        for pa, cleaned in list(self._unsettled.items()):
+            if count := sum(cleaned):
+                ready.append((pa, count))
+                self._unsettled[pa] = cleaned[count:]
+                if not self._unsettled[pa]:
+                    del self._unsettled[pa]
         for filled in self._fills.values():
             filled.settled = filled.settled or self.coherent or filled.cleaned
         return ready

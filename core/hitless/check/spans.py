@@ -18,7 +18,10 @@ class Table(NamedTuple):
 
 
 class LeafSpan(NamedTuple):
-    """Equal leaves in a row that translate ``[start, end)``, linear in address."""
+    """Entries in a row that say: ``[start, end)`` is part of leaves of one size, linear in address.
+
+    The leaves themselves may reach further: an entry of a run says so for the whole run.
+    """
 
     start: int
     end: int
@@ -83,12 +86,17 @@ class Reader:
         if start >= end:
             return
         first, last = (start - table.base) >> level.lo, (end - 1 - table.base) >> level.lo
-        done = -1
+        held: LeafSpan | None = None
         for group in self._shadow.groups(table.pa, level.table_lg2, first, last):
             for span in self._spans(table, group):
-                if span.end > done:  # the entries of one run are one leaf
-                    done = span.end
+                joined = _joined(held, span)
+                if joined is None and held is not None:
+                    yield held
+                held = joined or (span if isinstance(span, LeafSpan) else None)
+                if held is None:
                     yield span
+        if held is not None:
+            yield held
 
     def below(self, table: Table, start: int, end: int) -> Iterator[tuple[Table, Span]]:
         """The spans that ``[start, end)`` touches in a table and in all tables below it, with the table of each."""
@@ -125,11 +133,11 @@ class Reader:
                 yield FaultSpan(start, end, found.kind, table.level, table.pa, first)
             case Leaf():
                 yield LeafSpan(
-                    found.iova,
-                    found.iova + (1 << found.size_lg2),
+                    start,
+                    end,
                     found.size_lg2,
                     table.level,
-                    found.oa,
+                    found.oa + start - found.iova,
                     found.rights,
                     found.attrs & ~fmt.hardware_set(table.level),
                     fmt.cacheable(first, table.level),
@@ -143,7 +151,7 @@ class Reader:
     def _row(self, table: Table, group: Group, start: int) -> Span | None:
         """Several entries as one span; None if they have to be looked at one by one."""
         fmt, level = self._fmt, self._fmt.levels[table.level]
-        index, count, first, increment = group
+        _, count, first, increment = group
         end = start + (count << level.lo)
         last = (first + (count - 1) * increment) & MASK64
         one, other = self._step(table, start, first), self._step(table, end - (1 << level.lo), last)
@@ -162,3 +170,13 @@ class Reader:
 
     def _step(self, table: Table, iova: int, word: int) -> Position | Leaf | WalkFault:
         return self._fmt.step(Position(self._fmt.stage, table.level, table.pa, iova, table.rights), word)
+
+
+def _joined(held: LeafSpan | None, span: Span) -> LeafSpan | None:
+    """Two entries of one run as one span; None if they are not."""
+    if held is None or not isinstance(span, LeafSpan) or held.end != span.start or held.leaf_lg2 != span.leaf_lg2:
+        return None
+    same_leaf = held.start >> held.leaf_lg2 == span.start >> span.leaf_lg2
+    if not same_leaf or span.oa - span.start != held.oa - held.start or held[5:8] != span[5:8]:
+        return None
+    return held._replace(end=span.end)

@@ -1,4 +1,4 @@
-"""A stage: one guest, its address spaces and their units, without DMA. Plans are made on it, and taken off as subjects."""
+"""A stage: one guest, its address spaces and their units, without DMA. Plans are made on it to be checked."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

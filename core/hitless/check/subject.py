@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from attrs import define, field, frozen
@@ -69,7 +70,7 @@ class Truth:
         for slot in guest.slots.slots:
             for old in guest.runs(slot.gpa, slot.end):
                 edges = [old.start, *cuts[bisect_right(cuts, old.start) : _below(cuts, old.end)], old.end]
-                for start, end in zip(edges, edges[1:], strict=False):
+                for start, end in pairwise(edges):
                     pa, change = old.pa + start - old.start, changes.get((start, end))
                     if change is None:
                         runs.append(TruthRun(start, end, old.owner, old.owner, pa, pa))

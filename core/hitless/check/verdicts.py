@@ -6,13 +6,10 @@ from collections.abc import Iterator
 from attrs import define, field
 
 from hitless.check.held import Held
-from hitless.check.spans import LeafSpan
 from hitless.check.subject import Subject
 from hitless.ownership import Ownership, OwnerTable, Verdict
 from hitless.plan import Own
 from hitless.units import SPACE, align_down, align_up
-
-_UNCHECKED_LG2 = 40
 
 
 @define(eq=False)
@@ -27,6 +24,8 @@ class Verdicts:
     owners: OwnerTable
     trusted: bool
     cached: bool
+    pieces_lg2: tuple[int, ...]
+    largest_lg2: int
     _by_pa: list[tuple[int, int, int]] = field(factory=list)
     _longest: int = 0
     _everything: bool = False
@@ -40,7 +39,17 @@ class Verdicts:
         )
         longest = max((end - start for start, end, _ in by_pa), default=0)
         owners = subject.owners.copy()
-        return cls(ownership, owners, subject.trusted, ownership.cached, by_pa, longest, not by_pa)
+        return cls(
+            ownership,
+            owners,
+            subject.trusted,
+            ownership.cached,
+            subject.vendor.hardware.pieces_lg2,
+            subject.vendor.page_format.leaf_lg2s[-1],
+            by_pa,
+            longest,
+            not by_pa,
+        )
 
     def at(self, pa: int, leaf_lg2: int) -> Verdict:
         """The verdict on one access."""
@@ -65,18 +74,13 @@ class Verdicts:
             yield at, stop, verdict
             at = stop
 
-    def granted(self, span: LeafSpan) -> Iterator[tuple[int, int, Verdict]]:
-        """What of a span the owner check lets into a cache."""
-        if not self.cached:
-            yield span.start, span.end, Verdict(True, span.leaf_lg2)
-            return
-        yield from self.over(span.start, span.end, span.oa, span.leaf_lg2)
-
     def lost(self, fact: Held) -> Iterator[tuple[int, int]]:
         """The parts of what was granted once that would not be cached in this shape now."""
         size = 1 << fact.piece_lg2
         for start, end, verdict in self.over(fact.start, fact.end, fact.oa, fact.leaf_lg2):
-            if not verdict.ok or verdict.size_lg2 < fact.piece_lg2:
+            largest = min(fact.leaf_lg2, verdict.size_lg2)
+            same = fact.piece_lg2 == largest or (fact.piece_lg2 < largest and fact.piece_lg2 in self.pieces_lg2)
+            if not verdict.ok or not same:
                 yield max(start // size * size, fact.start), min(-(-end // size) * size, fact.end)
 
     def apply(self, step: Own) -> None:
@@ -85,9 +89,7 @@ class Verdicts:
 
     def affected(self, step: Own) -> list[tuple[int, int]]:
         """IOVAs that lead, or led, to pages whose verdict an owner change may change, whole check units."""
-        unit_lg2 = self.at(step.start_pa, 63).size_lg2
-        if unit_lg2 > _UNCHECKED_LG2:
-            return []  # nothing is checked
+        unit_lg2 = min(self.at(step.start_pa, self.largest_lg2).size_lg2, self.largest_lg2)
         if self._everything:
             return [(0, SPACE)]
         low, high = align_down(step.start_pa, unit_lg2), align_up(step.end_pa, unit_lg2)

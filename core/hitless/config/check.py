@@ -15,7 +15,7 @@ from hitless.errors import BadInput, ConfigurationError, HitlessError, PluginErr
 from hitless.guest_memfd.backing import make_backing
 from hitless.plugin import Vendor, VendorRegistry
 from hitless.plugin.manager import EXTENSIONS, VENDORS
-from hitless.units import lg2_text, size_text
+from hitless.units import PAGE, size_text
 
 GUEST_PA = 1 << 41
 """Where guest memory lies in the machines that run a configuration; tables lie below."""
@@ -201,13 +201,7 @@ def _policy(row: Row[DomainConfig], vendor: Vendor) -> Iterator[str]:
 def _widths(guest: Row[GuestConfig], row: Row[DomainConfig], vendor: Vendor) -> Iterator[str]:
     """The format's smallest page, and its addresses, against the guest's memory."""
     fmt, where = vendor.page_format, f"{row.path}.format"
-    granule_lg2 = fmt.levels[0].lo
-    if 1 << granule_lg2 > guest.value.page_size:
-        yield fault(
-            f"the smallest page of {fmt.name} is {lg2_text(granule_lg2)}, the guest converts pages of "
-            f"{size_text(guest.value.page_size)}: a cut cannot reach them",
-            where,
-        )
+    yield from _granule(guest.value, row, vendor)
     slots = guest.value.slots
     end = max((slot.gpa + slot.size for slot in slots), default=0)
     if end > 1 << fmt.iova_bits:
@@ -218,3 +212,23 @@ def _widths(guest: Row[GuestConfig], row: Row[DomainConfig], vendor: Vendor) -> 
         top = max(end for _, end, _ in pools)
         if top > 1 << fmt.oa_bits:
             yield fault(f"physical memory ends at {top:#x}, {fmt.name} has {fmt.oa_bits} bits of address", where)
+
+
+def _granule(guest: GuestConfig, row: Row[DomainConfig], vendor: Vendor) -> Iterator[str]:
+    """The format's smallest page against the guest's pages, slots and backing."""
+    fmt, where = vendor.page_format, f"{row.path}.format"
+    granule = 1 << fmt.leaf_lg2s[0]
+    text = f"the smallest page of {fmt.name} is {size_text(granule)}"
+    policy = vendor.ownership.policies.get(row.value.policy or vendor.ownership.default_policy)
+    stays = policy is not None and policy.check_alone and guest.backing == "in-place"
+    if granule > guest.page_size and not stays:
+        yield fault(
+            f"{text}, the guest converts pages of {size_text(guest.page_size)}: a cut cannot reach them; give "
+            "guest.page_size, or memory in place under a policy that leaves everything mapped",
+            where,
+        )
+    if granule > PAGE and guest.backing == "scattered":
+        yield fault(f"{text}, scattered memory lies in pages of 4K", where)
+    for slot in guest.slots:
+        if (slot.gpa | slot.offset | slot.size) % granule:
+            yield fault(f"{text}, the slot at {slot.gpa:#x} is not made of such pages", where)

@@ -11,6 +11,7 @@ from hitless.config.model import GuestConfig, PluginConfig, UnitConfig
 from hitless.config.structure import Row, fault, shown
 from hitless.units import PAGE, SPACE, Range, size_text
 
+_PAGES = (1 << 12, 1 << 14, 1 << 16)
 _HUNKS = (1 << 12, 1 << 21, 1 << 30)
 _DEVICE_IDS = 1 << 16
 _TABLE_MEMORY_MAX = 1 << 39
@@ -58,8 +59,8 @@ def _guest(row: Row[GuestConfig]) -> Iterator[str]:
     guest = row.value
     if guest.hunk not in _HUNKS:
         yield f"must be 4K, 2M or 1G, not {size_text(guest.hunk)} @ $.guest.hunk"
-    if guest.page_size != PAGE:
-        yield f"must be 4K, not {size_text(guest.page_size)} @ $.guest.page_size"
+    if guest.page_size not in _PAGES:
+        yield f"must be 4K, 16K or 64K, not {size_text(guest.page_size)} @ $.guest.page_size"
     if row.dropped & {"memory", "slot"}:
         return
     if guest.memory is None and not guest.slot:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hitless.hardware.facts import Completes, Drops, Effect, Illegal, NoEffect
+from hitless.hardware.facts import Completes, Drops, DropsStructure, Effect, Illegal, NoEffect
 from hitless.plugin import Vendor
 from hitless.refresh.commands import Words
 from hitless.units import WORD_MAX
@@ -33,6 +33,8 @@ def explain_effect(effect: Effect) -> str:
     match effect:
         case Drops():
             return f"{_drops(effect)} ({effect.source})"
+        case DropsStructure():
+            return f"{_drops_structure(effect)} ({effect.source})"
         case Completes(source, store_pa, value, bits):
             ended = [
                 name for name, drained in (("reads", effect.drains_reads), ("writes", effect.drains_writes)) if drained
@@ -57,6 +59,16 @@ def _drops(effect: Drops) -> str:
     if where != "the whole space":
         text += f": {effect.leaf_match.value}"
     return text
+
+
+def _drops_structure(effect: DropsStructure) -> str:
+    what = " and ".join(sorted(effect.structures)) if effect.structures is not None else "structures of every kind"
+    whose = [f"device {effect.device:#x}" if effect.device is not None else "every device"]
+    if effect.device is not None and effect.device_mask != -1:
+        whose[0] += f" (bits {~effect.device_mask:#x} do not count)"
+    whose += [f"PASID {effect.pasid:#x}"] if effect.pasid is not None else []
+    whose += [f"tag {effect.tag:#x}"] if effect.tag is not None else []
+    return f"drops cached {what} of {', '.join(whose)}"
 
 
 def _range(effect: Drops) -> str:

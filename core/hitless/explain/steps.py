@@ -15,6 +15,7 @@ _ACTIONS = {
     "wipe": "wipe",
     "map": "map",
     "prune": "prune, the table maps nothing",
+    "resize": "resize a run, no translation changes",
 }
 
 

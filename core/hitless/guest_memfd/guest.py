@@ -14,7 +14,7 @@ from hitless.guest_memfd.conversion import ChangeRun, Conversion
 from hitless.guest_memfd.intervals import IntervalMap
 from hitless.guest_memfd.notifier import Notifier, Prepared, Watcher
 from hitless.guest_memfd.slots import Slots
-from hitless.units import PAGE, PAGE_LG2, align_down, align_up
+from hitless.units import PAGE, PAGE_LG2, align_down, align_up, size_text
 
 
 class GuestRun(NamedTuple):
@@ -38,6 +38,7 @@ class GuestMemfd:
         slots: where it is mapped.
         backing: physicals by offset and owner.
         hunk_lg2: log2 of the folio size that backs it.
+        page_size: of the guest: conversions are multiples of it.
         authority: the host's owner change; raises OwnerChangeRefused with what was done before it stopped.
         notifiers: in the order in which they are called.
         watchers: told when a conversion begins and has ended; they change nothing.
@@ -51,6 +52,7 @@ class GuestMemfd:
     notifiers: list[Notifier] = field(factory=list)
     watchers: list[Watcher] = field(factory=list)
     held: list[ChangeRun] = field(factory=list)
+    page_size: int = PAGE
     _owners: IntervalMap = field(init=False)
     _gate: threading.Condition = field(factory=threading.Condition)
     _busy: list[tuple[int, int]] = field(factory=list)
@@ -168,8 +170,8 @@ class GuestMemfd:
     def _checked(self, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         found = sorted(ranges)
         for start, end in found:
-            if (start | end) % PAGE or start >= end:
-                raise BadInput(f"range [{start:#x}, {end:#x}) is not one of whole 4K pages")
+            if (start | end) % self.page_size or start >= end:
+                raise BadInput(f"range [{start:#x}, {end:#x}) is not one of whole {size_text(self.page_size)} pages")
             if not self.slots.contains(start, end):
                 raise BadInput(
                     f"range [{start:#x}, {end:#x}) reaches beyond the guest's memory",

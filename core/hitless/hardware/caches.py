@@ -1,4 +1,4 @@
-"""What a unit, or a device's ATC, has cached: leaves with their verdicts, and table pointers.
+"""What a unit, or a device's ATC, has cached: leaves with their verdicts, table pointers, and structures.
 
 The model is the worst hardware that the declarations allow: it drops nothing of its own accord
 but when it is full, may hold several entries for one address, and uses any of them.
@@ -10,7 +10,8 @@ from typing import NamedTuple, TypeVar
 
 from attrs import define, field
 
-from hitless.hardware.facts import Drops, Match
+from hitless.hardware.facts import Drops, DropsStructure, Match
+from hitless.hardware.structures import BadStructure, Fetch, Found
 
 _CAPACITY = 512
 
@@ -22,6 +23,10 @@ class CachedLeaf(NamedTuple):
 
     ``leaf_start`` and ``leaf_lg2`` are the leaf's that it was made from; a piece may be smaller.
     ``stable`` False: it cannot take part in a conflict (Arm: nT). ``stage``: one of STAGES.
+
+    A combined result (stage ``12``) leads from IOVAs to host physical addresses. Level, leaf and attributes are
+    those of its stage 1; ``lower`` is the stage-2 entry that it was made with. ``host`` False: it leads to guest
+    physical addresses.
     """
 
     start: int
@@ -34,11 +39,16 @@ class CachedLeaf(NamedTuple):
     leaf_lg2: int
     stable: bool
     stage: str = "2"
+    lower: "CachedLeaf | None" = None
+    host: bool = True
 
     def targeted(self, drops: Drops) -> bool:
         """Whether a command targets it."""
         if self.stage not in drops.stages:
             return False
+        if self.lower is not None and "1" not in drops.stages:  # by the guest physical addresses it leads through
+            gpa = self.lower.start + self.pa - self.lower.pa
+            return self.lower._replace(start=gpa, size_lg2=self.size_lg2, stage="12").targeted(drops)
         if drops.leaf_levels is not None and self.level not in drops.leaf_levels:
             return False
         if drops.leaf_match is Match.LEAF_OVERLAPS:
@@ -47,6 +57,14 @@ class CachedLeaf(NamedTuple):
         if drops.leaf_match is Match.PIECE_INSIDE:
             return drops.first <= self.start and end - 1 <= drops.last
         return self.start <= drops.last and drops.first < end
+
+    def shape(self, *, runs: bool = True) -> tuple[int, ...]:
+        """The leaves that it was made from; two shapes for one address may conflict (rule K1).
+
+        ``runs`` False: a run has the shape of any leaf of its level.
+        """
+        own = (self.leaf_start, self.leaf_lg2) if runs else (self.level,)
+        return own if self.lower is None else (*own, *self.lower.shape(runs=runs))
 
 
 class CachedTable(NamedTuple):
@@ -69,13 +87,36 @@ class CachedTable(NamedTuple):
         return self.start <= drops.last and drops.first < end
 
 
+class CachedStructure(NamedTuple):
+    """A structure that hardware holds for requests of one device and PASID, and what its words led to."""
+
+    structure: str
+    device: int
+    pasid: int | None
+    words: tuple[int, ...]
+    outcome: Fetch | Found | BadStructure
+
+    def targeted(self, drops: DropsStructure) -> bool:
+        """Whether a command targets it."""
+        if drops.structures is not None and self.structure not in drops.structures:
+            return False
+        if drops.device is not None and (self.device ^ drops.device) & drops.device_mask:
+            return False
+        if drops.pasid is not None and (self.pasid or 0) != drops.pasid:
+            return False
+        if drops.tag is None:
+            return True
+        return isinstance(self.outcome, Found) and (self.outcome.tag ^ drops.tag) & drops.tag_mask == 0
+
+
 @define
 class Cache:
-    """The entries of one tag."""
+    """The entries of one tag and stage; ``combined``: results of both stages."""
 
     leaves: dict[int, dict[int, list[CachedLeaf]]] = field(factory=dict)
     tables: dict[int, dict[int, list[CachedTable]]] = field(factory=dict)
     size: int = 0
+    combined: bool = False
 
     def leaves_at(self, iova: int) -> list[CachedLeaf]:
         """Every cached leaf that translates an IOVA."""
@@ -107,7 +148,9 @@ class Cache:
     def drop(self, drops: Drops) -> None:
         """Forget what a command targets."""
         if drops.leaves:
-            self.size -= _drop(self.leaves, drops, drops.leaf_match is Match.LEAF_OVERLAPS)
+            by_gpa = self.combined and "1" not in drops.stages
+            whole = by_gpa or drops.leaf_match is Match.LEAF_OVERLAPS
+            self.size -= _drop(self.leaves, drops, whole)
         if drops.tables:
             self.size -= _drop(self.tables, drops, whole=False)
 
@@ -127,7 +170,7 @@ class Cache:
             low = start_pa - (1 << size_lg2)
             for key in [key for key, here in pages.items() if any(low < leaf.pa < end_pa for leaf in here)]:
                 here = pages[key]
-                pages[key] = [leaf for leaf in here if not low < leaf.pa < end_pa]
+                pages[key] = [leaf for leaf in here if not (leaf.host and low < leaf.pa < end_pa)]
                 self.size -= len(here) - len(pages[key])
                 if not pages[key]:
                     del pages[key]

@@ -5,14 +5,16 @@ all steps; each completes now or later, and is judged when it completes.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from attrs import define, field
 
 from hitless.guest_memfd.conversion import Conversion
 from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd
-from hitless.hardware.unit import Attachment, Request, Translated, Unit
+from hitless.hardware.caches import CachedLeaf
+from hitless.hardware.translator import Attachment, Translated
+from hitless.hardware.unit import Request, Unit
 
 _LATER = 0.3
 _NEAR = 0.7
@@ -60,6 +62,10 @@ class DmaEngine:
         attrs: the attributes that every mapping of the domain has (rule N2).
         maps_private: whether a trusted device of the domain may reach guest-owned pages here.
         rate: requests per burst.
+        iovas: the IOVAs at which devices reach a page, given its guest physical address; None: that address.
+        stage1_attrs: the attributes of every mapping of the guest's own stage 1; None: it has none.
+
+    Pages are chosen, and judged, by guest physical address, whatever IOVAs lead there.
     """
 
     guest: GuestMemfd
@@ -68,6 +74,8 @@ class DmaEngine:
     rng: random.Random
     maps_private: bool = True
     rate: int = 2
+    iovas: Callable[[int], Sequence[int]] | None = None
+    stage1_attrs: int | None = None
     counters: DmaCounters = field(factory=DmaCounters)
     _running: Conversion | None = None
     _near: list[tuple[int, int]] = field(factory=list)
@@ -76,7 +84,7 @@ class DmaEngine:
     # -- what runs
 
     def begin(self, conversion: Conversion, near: list[tuple[int, int]]) -> None:
-        """A conversion starts; ``near`` are the spans of the leaves and tables that its plan changes."""
+        """A conversion starts; ``near`` are the spans (GPA) of the leaves and tables that its plan changes."""
         self._running = conversion
         self._near = [span for span in near if span[1] - span[0] > 4096]
 
@@ -88,8 +96,8 @@ class DmaEngine:
             del self._shared[:-_FAMILIAR]
         for lane in self.lanes:
             for start, end in conversion.done or conversion.ranges:
-                for iova in {start, end - 4096, start + self._below(end - start >> 12) * 4096}:
-                    self._converted(lane, iova)
+                for gpa in {start, end - 4096, start + self._below(end - start >> 12) * 4096}:
+                    self._converted(lane, gpa)
             for request in list(lane.unit.in_flight):
                 if self.rng.random() < 0.5:
                     lane.unit.in_flight.remove(request)
@@ -124,15 +132,16 @@ class DmaEngine:
 
     def _neighbour(self, lane: Lane) -> None:
         near = bool(self._near) and self.rng.random() < _NEAR
-        iova = self._pick(self._near[self._below(len(self._near))], lane) if near else None
-        if iova is None:
+        gpa = self._pick(self._near[self._below(len(self._near))], lane) if near else None
+        if gpa is None:
             near = False
-            iova = self._familiar(lane)
-        if iova is None:
+            gpa = self._familiar(lane)
+        if gpa is None:
             slots = self.guest.slots.slots
             slot = slots[self._below(len(slots))]
-            iova = self._pick((slot.gpa, slot.end), lane)
-        if iova is None:
+            gpa = self._pick((slot.gpa, slot.end), lane)
+        iova = gpa if gpa is None or self.iovas is None else self._address(gpa)
+        if gpa is None or iova is None:
             return
         self.counters.near += near
         self.counters.neighbour += 1
@@ -144,24 +153,32 @@ class DmaEngine:
             if translated != "blocked":
                 self.counters.neighbour_faults += 1
             return
-        self._issue(lane, iova, write, translated, self._judge_neighbour)
+        self._issue(lane, iova, gpa, write, translated, self._judge_neighbour)
 
-    def _converted(self, lane: Lane, iova: int) -> None:
+    def _converted(self, lane: Lane, gpa: int) -> None:
+        iova = gpa if self.iovas is None else self._address(gpa)
+        if iova is None:
+            return
         self.counters.converted += 1
         write = self.rng.random() < 0.5
         translated = lane.unit.translate(lane.attachment, iova, write)
         if isinstance(translated, str):
             if translated == "machine-check":
                 self.counters.machine_checks += 1
-            if self._running is None and translated != "blocked" and self._reachable(lane.attachment, iova):
+            if self._running is None and translated != "blocked" and self._reachable(lane.attachment, gpa):
                 self.counters.stale += 1
             return
-        self._issue(lane, iova, write, translated, self._judge_converted)
+        self._issue(lane, iova, gpa, write, translated, self._judge_converted)
+
+    def _address(self, gpa: int) -> int | None:
+        """One of the IOVAs at which devices reach a page; None: they cannot."""
+        found = self.iovas(gpa) if self.iovas else (gpa,)
+        return found[self._below(len(found))] if found else None
 
     def _issue(
-        self, lane: Lane, iova: int, write: bool, translated: Translated, judge: Callable[[Request], None]
+        self, lane: Lane, iova: int, gpa: int, write: bool, translated: Translated, judge: Callable[[Request], None]
     ) -> None:
-        request = Request(lane.attachment, iova, write, translated, judge)
+        request = Request(lane.attachment, iova, write, translated, judge, None, gpa)
         if self.rng.random() < _LATER and not lane.unit.fenced:
             lane.unit.in_flight.append(request)
         else:
@@ -171,39 +188,44 @@ class DmaEngine:
 
     def _judge_neighbour(self, request: Request) -> None:
         """Its own page, with its own rights and attributes; or, if it converted meanwhile, as that is judged."""
-        if self._is_converting(request.iova):
+        if self._is_converting(request.gpa):
             self._judge_converted(request)
         elif not self._right(request):
             self.counters.neighbour_misrouted += 1
 
     def _judge_converted(self, request: Request) -> None:
-        if self._is_converting(request.iova):
+        if self._is_converting(request.gpa):
             if not self._old_or_new(request):
                 self.counters.converted_misrouted += 1
         elif not self._right(request):
             self.counters.stale += 1
 
-    def _is_converting(self, iova: int) -> bool:
+    def _is_converting(self, gpa: int) -> bool:
         running = self._running
-        return running is not None and any(start <= iova < end for start, end in running.ranges)
+        return running is not None and any(start <= gpa < end for start, end in running.ranges)
 
     def _old_or_new(self, request: Request) -> bool:
         for run in self._running.runs if self._running else ():
-            if run.start <= request.iova < run.end:
-                offset = request.iova - run.start
+            if run.start <= request.gpa < run.end:
+                offset = request.gpa - run.start
                 return request.translated.pa in (run.old_pa + offset, run.new_pa + offset)
         return False
 
     def _right(self, request: Request) -> bool:
         """Whether a completed request reached what the present owners grant."""
         return (
-            self._reachable(request.attachment, request.iova)
-            and request.translated.pa == self.guest.pa(request.iova)
-            and request.translated.entry.attrs == self.attrs
+            self._reachable(request.attachment, request.gpa)
+            and request.translated.pa == self.guest.pa(request.gpa)
+            and self._right_attrs(request.translated.entry)
         )
 
-    def _reachable(self, attachment: Attachment, iova: int) -> bool:
-        owner = self.guest.owner(iova)
+    def _right_attrs(self, entry: CachedLeaf) -> bool:
+        if entry.lower is None:
+            return entry.attrs == self.attrs
+        return entry.lower.attrs == self.attrs and entry.attrs == self.stage1_attrs
+
+    def _reachable(self, attachment: Attachment, gpa: int) -> bool:
+        owner = self.guest.owner(gpa)
         return owner == HOST or (owner == GUEST and attachment.trusted and self.maps_private)
 
     def _familiar(self, lane: Lane) -> int | None:

@@ -35,14 +35,17 @@ class Drops:
         leaves: whether cached leaf translations (with their verdicts) are targeted.
         tables: whether cached table pointers are.
         tag: only entries filed under it; None: every tag.
-        tag_mask: the bits of a tag that have to be the same (a whole domain: not its PASID's).
-        stages: which kinds of entries are targeted, some of :data:`STAGES`.
-        first, last: address range, inclusive, in the input space of the stage that is targeted.
+        first, last: address range, inclusive: guest physical where ``stages`` has stage 2 and not stage 1,
+            else IOVAs.
         leaf_match, table_match: how entries and range are compared.
         leaf_levels: only leaves that stood at one of these levels; None: all.
         device: the ATC of this device is targeted, not the unit's own caches.
         drains_reads, drains_writes: whether the next wait ends requests in flight that used a
             targeted translation; None: as the wait itself declares.
+        tag_mask: the bits of a tag that have to be the same (a whole domain: not its PASID's).
+        stages: which kinds of entries are targeted, some of :data:`STAGES`.
+        pasid: with ``device``: the translations of this PASID; None: those without a PASID.
+        every_pasid: with ``device``: those with and without any PASID.
     """
 
     source: str
@@ -59,10 +62,34 @@ class Drops:
     drains_writes: bool | None = None
     tag_mask: int = -1
     stages: frozenset[str] = STAGES
+    pasid: int | None = None
+    every_pasid: bool = False
 
     def of_tag(self, tag: int) -> bool:
         """Whether entries that are filed under a tag are targeted."""
         return self.tag is None or (self.tag ^ tag) & self.tag_mask == 0
+
+
+@frozen
+class DropsStructure:
+    """Cached structures that a command targets, once the wait behind it completes.
+
+    Args:
+        source: fact ids.
+        structures: names of the vendor's structures; None: all.
+        device: only those read for this device, in the bits of ``device_mask``; None: every device.
+        pasid: only those read for this PASID; None: for any, or for none. Requests without a PASID read the
+            structures of PASID 0.
+        tag: only those that ended a request's structures with this tag, in the bits of ``tag_mask``; None: all.
+    """
+
+    source: str
+    structures: frozenset[str] | None = None
+    device: int | None = None
+    device_mask: int = -1
+    pasid: int | None = None
+    tag: int | None = None
+    tag_mask: int = -1
 
 
 @frozen
@@ -97,14 +124,24 @@ class NoEffect:
     source: str
 
 
-Effect: TypeAlias = Drops | Completes | Illegal | NoEffect
+Effect: TypeAlias = Drops | DropsStructure | Completes | Illegal | NoEffect
 
 
 class FaultRecord(NamedTuple):
     """What a unit reports of a request that it refused.
 
-    ``kind`` is one of the walk's (``not-present``, ``reserved``, ``range``, ``permission``, ``access``), or
-    ``owner`` (the owner check refused), ``conflict`` (overlapping cached entries), ``blocked``.
+    Args:
+        kind: one of the walk's (``not-present``, ``reserved``, ``range``, ``permission``, ``access``), or ``owner``
+            (the owner check refused), ``conflict`` (overlapping cached entries), ``blocked``, ``fetch`` (table or
+            structure could not be read), or the ``kind`` of a BadStructure.
+        level: of the entry that refused; 0 where it was none.
+        tag: what the translation is filed under; 0 where the structures did not get so far.
+        pasid: the request's.
+        stage: ``1`` or ``2``: the stage that refused; empty: a structure did, or no stage.
+        target: what was being translated: the request's ``input``, or the guest physical address of a stage-1
+            ``table`` entry or of a ``structure``, refused by stage 2.
+        gpa: the address that stage 2 refused.
+        structure, pa: the structure that is bad or could not be read, or (``pa`` alone) the entry that could not.
     """
 
     device: int
@@ -113,6 +150,12 @@ class FaultRecord(NamedTuple):
     kind: str
     level: int
     tag: int
+    pasid: int | None = None
+    stage: str = ""
+    target: str = "input"
+    gpa: int | None = None
+    structure: str = ""
+    pa: int = 0
 
 
 class Commands(Encoder, Protocol):
@@ -137,6 +180,12 @@ class Events(Protocol):
     def decode(self, words: Words) -> dict[str, int | str]:
         """A record by field, with ``event`` its name."""
 
+    def illegal_command(self, words: Words, pa: int) -> Words | None:
+        """The record of a command at ``pa`` that the unit refuses; None where the architecture writes none.
+
+        A vendor may leave it out: then its unit writes none.
+        """
+
 
 @frozen
 class HardwareFacts:
@@ -145,6 +194,7 @@ class HardwareFacts:
     Args:
         source: fact ids.
         size_conflict: two cached leaves of different size for one address may end in a fault (rule K1).
+        run_conflict: with ``size_conflict``: so may a run and a smaller leaf of the same level.
         address_conflict: the same for two that lead to different addresses: a new output address
             needs break-before-make.
         size_address_conflict: two cached leaves for one address that differ in size and in address are
@@ -156,10 +206,12 @@ class HardwareFacts:
         coherent: table walks snoop the CPU's caches.
         queue_entries: entries of the command queue.
         event_entries: entries of the event queue.
+        caches_bad_structures: a structure that is refused, or not valid, may be cached too.
     """
 
     source: str
     size_conflict: bool = False
+    run_conflict: bool = True
     address_conflict: bool = False
     size_address_conflict: bool = False
     atc_in_order: bool = False
@@ -168,3 +220,4 @@ class HardwareFacts:
     coherent: bool = True
     queue_entries: int = 256
     event_entries: int = 128
+    caches_bad_structures: bool = False

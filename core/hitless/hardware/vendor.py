@@ -6,6 +6,7 @@ from typing import Any
 from attrs import frozen
 
 from hitless.hardware.facts import Commands, Events, HardwareFacts
+from hitless.hardware.structures import Structures
 from hitless.ownership import Ownership
 from hitless.pagetable import PageFormat
 from hitless.refresh.recipes import Recipes, SplitRules
@@ -21,6 +22,7 @@ class Vendor:
         features: an instance of the vendor's features class.
         rules: makers of a vendor's own rules, for the checker.
         origins: for each strategy the distribution (and extension) that answered.
+        structures: None: a unit takes each device's root table, format and tag from the domain.
     """
 
     name: str
@@ -35,4 +37,5 @@ class Vendor:
     hardware: HardwareFacts
     ownership: Ownership
     origins: Mapping[str, str]
+    structures: Structures | None = None
     rules: tuple[Callable[[], Any], ...] = ()

@@ -4,27 +4,32 @@ It is a notifier of guest_memfd. Everything that it writes to a reachable table 
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import attrs
 from attrs import define, field, frozen
 
 from hitless.errors import HitlessError, UnitTimeout
 from hitless.guest_memfd.conversion import ChangeRun, Conversion
-from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd
+from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd, GuestRun
 from hitless.hardware.facts import Completes, Drops
-from hitless.hardware.unit import Attachment, Unit
+from hitless.hardware.translator import Attachment
+from hitless.hardware.unit import Unit
 from hitless.hardware.vendor import Vendor
+from hitless.iommufd.attach import Behind, found_for, ports_for
+from hitless.iommufd.ioas import Ioas, joined
+from hitless.iommufd.nested import GuestStage
 from hitless.memory import PageAllocator, PhysicalMemory
 from hitless.ownership import Boundary, OwnerChange, OwnerTable, Policy
 from hitless.pagetable import READ, WRITE
 from hitless.plan import Own, Plan, Step
-from hitless.refresh.assemble import Assembler, UnitPort
+from hitless.refresh.assemble import Assembler
+from hitless.refresh.changes import Changes
 from hitless.refresh.commands import Words
 from hitless.refresh.executor import Executor
 from hitless.refresh.planner import Planner, Prepared, give_back
 from hitless.refresh.target import PlanRequest, Segment
-from hitless.units import PAGE_LG2
+from hitless.units import PAGE_LG2, SPACE
 
 
 @frozen
@@ -50,7 +55,9 @@ class DomainSettings:
 class Domain:
     """One domain; make it with :meth:`open`.
 
-    ``owners`` is the owner table that its units consult (RMP, GPT, ...).
+    ``owners`` is the owner table that its units consult (RMP, GPT, ...). ``ioas``: which IOVAs lead to which guest
+    memory; None: an IOVA is a guest physical address. ``stage1``: the guest's own tables over this domain's, which
+    is then a nest parent.
     """
 
     name: str
@@ -65,6 +72,8 @@ class Domain:
     executor: Executor
     units: list[Unit]
     attachments: list[Attachment]
+    ioas: Ioas | None = None
+    stage1: GuestStage | None = None
     fenced: list[str] = field(factory=list)
     cuts: int = 0
     merges: int = 0
@@ -79,8 +88,12 @@ class Domain:
         guest: GuestMemfd,
         memory: PhysicalMemory,
         tables: PageAllocator,
-        attach: list[tuple[Unit, int, list[tuple[int, bool]]]],
+        attach: list[Behind],
         settings: DomainSettings | None = None,
+        *,
+        ioas: Ioas | None = None,
+        stage1: GuestStage | None = None,
+        pasid: int | None = None,
     ) -> "Domain":
         """Make a domain's root table, attach it, and map what the policy maps.
 
@@ -92,9 +105,12 @@ class Domain:
             tables: where they come from.
             attach: for each unit its tag for this domain and the devices (id, ATS on).
             settings: policy, trust, merging; None: the vendor's defaults.
+            ioas: which IOVAs lead to which guest memory; None: an IOVA is a guest physical address.
+            stage1: a guest's own tables, which the devices are attached through.
+            pasid: of the devices' requests.
 
         Raises:
-            HitlessError: no such policy.  OutOfTableMemory.
+            HitlessError: no such policy, or not with these structures.  OutOfTableMemory.
         """
         settings = settings or DomainSettings()
         policy_name = settings.policy or vendor.ownership.default_policy
@@ -109,29 +125,28 @@ class Domain:
         root = tables.allocate(fmt.top.table_lg2)
         owners = OwnerTable()
         attachments: list[Attachment] = []
-        ports = []
         for unit, tag, devices in attach:
-            for device, ats in devices:
-                attachment = Attachment(
+            found = found_for(vendor, root, tag, stage1)
+            here = [
+                Attachment(
                     device,
-                    tag,
-                    fmt,
-                    root,
+                    found,
                     vendor.ownership,
                     owners,
                     trusted=settings.trusted,
                     ats=ats,
                     in_use=tables.in_use,
+                    pasid=pasid,
                 )
-                unit.attachments[device] = attachment
-                attachments.append(attachment)
-            with_ats = tuple(device for device, ats in devices if ats)
-            ports.append(UnitPort(unit.name, tag, vendor.commands, with_ats))
+                for device, ats in devices
+            ]
+            unit.attach(here, tables, stage1.pages if stage1 else None)
+            attachments += here
         assembler = Assembler(
             fmt,
             attrs.evolve(vendor.split_rules, leaf_lg2s=sizes),
             vendor.recipes,
-            tuple(ports),
+            ports_for(vendor, attach, nested=stage1 is not None),
             vendor.hardware.coherent,
             settings.allow_break,
             vendor.name,
@@ -141,7 +156,20 @@ class Domain:
         executor = Executor(memory, tables, {unit.name: unit for unit in units}, owners)
         policy = vendor.ownership.policies[policy_name]
         domain = cls(
-            name, vendor, guest, memory, tables, settings, policy, owners, planner, executor, units, attachments
+            name,
+            vendor,
+            guest,
+            memory,
+            tables,
+            settings,
+            policy,
+            owners,
+            planner,
+            executor,
+            units,
+            attachments,
+            ioas,
+            stage1,
         )
         executor.owners = _Owners(domain)
         executor.covered = domain._covered
@@ -155,11 +183,37 @@ class Domain:
                 if run.owner != HOST:
                     size = run.end - run.start
                     self.vendor.ownership.initial(self.owners, run.pa, run.pa + size, run.owner, self.guest.hunk_lg2)
-        ranges = tuple((slot.gpa, slot.end) for slot in self.guest.slots.slots)
+        ranges = self._iovas((slot.gpa, slot.end) for slot in self.guest.slots.slots)
         if ranges:
             request = PlanRequest(ranges, lambda start, end: self.layout(start, end, None))
             self._execute(self.planner.plan(self.name, request, []))
         self.executor.counters = type(self.executor.counters)()
+
+    # -- IOVAs and guest physical addresses
+
+    def _iovas(self, ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+        """The IOVA ranges that lead into guest physical ranges."""
+        if self.ioas is None:
+            return tuple(ranges)
+        return joined(each for start, end in ranges for each in self.ioas.iovas(start, end))
+
+    def gpas(self, start: int, end: int) -> list[tuple[int, int]]:
+        """The guest physical ranges that an IOVA range of this domain leads to."""
+        return [(start, end)] if self.ioas is None else list(self.ioas.gpas(start, end))
+
+    @property
+    def view(self) -> Ioas | None:
+        """The address space that its devices see: a guest's own, or the domain's; None: IOVAs are GPAs."""
+        return self.ioas if self.stage1 is None else self.stage1.view
+
+    def _runs(self, start: int, end: int, conversion: Conversion | None) -> Iterator[GuestRun]:
+        """Guest memory of an IOVA range, in order of the IOVAs."""
+        if self.ioas is None:
+            yield from self.guest.runs(start, end, conversion)
+            return
+        for iova, gpa, size in self.ioas.inside(start, end):
+            for run in self.guest.runs(gpa, gpa + size, conversion):
+                yield run._replace(start=run.start + iova - gpa, end=run.end + iova - gpa)
 
     # -- the layout that the policy asks for
 
@@ -168,7 +222,7 @@ class Domain:
         attributes = self.default_attrs
         at, last = start, Segment(start, start, None, 0)
         last_owner = -1
-        for run in self.guest.runs(start, end, conversion):
+        for run in self._runs(start, end, conversion):
             if run.start > at:
                 if last.oa is not None or last.start == last.end:
                     if last.start < last.end:
@@ -218,7 +272,9 @@ class Domain:
         """
         with self._lock:
             own = self._own_steps(conversion.runs)
-            prepared = self.planner.plan(self.name, self._request(conversion, conversion), own)
+            prepared = self._plan(self._request(conversion, conversion), own)
+            if self.ioas is not None:
+                prepared.span = (0, SPACE)  # entries of one table may lead anywhere in guest memory
             self._pending[conversion.number] = prepared
             self.executor.run(prepared.plan.prepare)
             return prepared
@@ -248,21 +304,24 @@ class Domain:
 
     def revoke(self, start: int, end: int) -> None:
         """Unmap everything in the range; tables that map nothing any more are freed."""
+        gone = self._iovas([(start, end)])
+        if not gone:
+            return
 
         def layout(a: int, b: int) -> Iterator[Segment]:
-            for low, high, gone in (
-                (a, min(b, start), False),
-                (max(a, start), min(b, end), True),
-                (max(a, end), b, False),
-            ):
+            at = a
+            for first, last in gone:
+                low, high = max(first, a), min(last, b)
                 if low < high:
-                    if gone:
-                        yield Segment(low, high, None, 0)
-                    else:
-                        yield from self.layout(low, high, None)
+                    if at < low:
+                        yield from self.layout(at, low, None)
+                    yield Segment(low, high, None, 0)
+                    at = high
+            if at < b:
+                yield from self.layout(at, b, None)
 
         with self._lock:
-            request = PlanRequest(((start, end),), layout, merge=True)
+            request = PlanRequest(gone, layout, merge=True)
             prepared = self.planner.plan(self.name, request, [])
         self._execute(prepared)
         self._count(prepared)
@@ -270,8 +329,8 @@ class Domain:
     def merge(self, start: int, end: int) -> None:
         """Join what can be joined in a range: the policy ``on_request``."""
         with self.guest.quiet(start, end), self._lock:
-            request = PlanRequest(((start, end),), lambda a, b: self.layout(a, b, None), merge=True)
-            prepared = self.planner.plan(self.name, request, [])
+            request = PlanRequest(self._iovas([(start, end)]), lambda a, b: self.layout(a, b, None), merge=True)
+            prepared = self._plan(request, [])
             self._execute(prepared)
         self._count(prepared)
 
@@ -281,9 +340,15 @@ class Domain:
 
     # -- inside
 
+    def _plan(self, request: PlanRequest, own: list[Own]) -> Prepared:
+        """The plan of a request; of one that leads to no IOVA of this domain, the owner changes alone."""
+        if not request.ranges:
+            return Prepared(Plan(self.name, own=[*own]), Changes())
+        return self.planner.plan(self.name, request, own)
+
     def _request(self, conversion: Conversion, after: Conversion | None) -> PlanRequest:
         return PlanRequest(
-            conversion.ranges,
+            self._iovas(conversion.ranges),
             lambda start, end: self.layout(start, end, after),
             wipe_first=not self.policy.maps_private,
             owed=self.vendor.ownership.invalidate_after and self.policy.maps_private,
@@ -313,7 +378,7 @@ class Domain:
         with self.guest.quiet(), self._lock:
             give_back(self.tables, list(prepared.changes.unlinked))
             give_back(self.tables, list(prepared.changes.unplaced))
-            again = self.planner.plan(self.name, self._request(conversion, None), [])
+            again = self._plan(self._request(conversion, None), [])
         self._run(conversion, [step for _, step in again.plan.steps()])
         self._count(prepared)
 

@@ -8,7 +8,7 @@ from attrs import define, field
 from hitless.errors import HitlessError
 from hitless.hardware.unit import Unit
 from hitless.hardware.vendor import Vendor
-from hitless.memory import Arena, PageAllocator
+from hitless.memory import Arena, JoinedMemory, PageAllocator, PhysicalMemory
 from hitless.units import align_up
 
 TableMemory: TypeAlias = PageAllocator
@@ -20,7 +20,8 @@ _QUEUES = 1 << 20
 class Machine:
     """Physical memory for tables, structures and queues, with units.
 
-    Guest memory itself has addresses but no bytes here: what counts is where a request arrives.
+    Guest memory has addresses but no bytes here: what counts is where a request arrives. Where a guest owns tables
+    or structures that a unit reads, :meth:`add_memory` gives it bytes.
 
     Args:
         seed: decides when everything happens.
@@ -33,16 +34,30 @@ class Machine:
     table_bytes: int = 1 << 34
     name: str = "memory"
     arena: Arena = field(init=False)
+    memory: PhysicalMemory = field(init=False)
     tables: PageAllocator = field(init=False)
     units: dict[str, Unit] = field(factory=dict)
     rng: random.Random = field(init=False)
     _next_queue: int = field(init=False)
+    _more: list[Arena] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
         self.arena = Arena(self.base_pa, _QUEUES + self.table_bytes)
+        self.memory = self.arena
         self.tables = PageAllocator(self.arena, self.base_pa + _QUEUES, self.table_bytes)
         self.rng = random.Random(self.seed)
         self._next_queue = self.base_pa
+
+    def add_memory(self, start_pa: int, end_pa: int) -> None:
+        """Give a physical range bytes that units can read; before the units are added.
+
+        Raises:
+            HitlessError: there are units already.
+        """
+        if self.units:
+            raise HitlessError("memory is added before units are", who=self.name, do="call add_memory first")
+        self._more.append(Arena(start_pa, end_pa - start_pa))
+        self.memory = JoinedMemory([self.arena, *self._more])
 
     def add_unit(self, name: str, vendor: Vendor) -> Unit:
         """A unit of a vendor, with its queues and completion word in the arena.
@@ -61,11 +76,12 @@ class Machine:
             facts,
             vendor.commands,
             vendor.events,
-            self.arena,
+            self.memory,
             queue_pa=queue,
             event_pa=self._reserve(event_bytes),
             wait_pa=self._reserve(4096),
             rng=random.Random(self.rng.random()),
+            structures=vendor.structures,
         )
         self.units[name] = unit
         return unit
@@ -78,5 +94,6 @@ class Machine:
         return at
 
     def close(self) -> None:
-        """Give the arena back."""
-        self.arena.close()
+        """Give all memory back."""
+        for each in (self.arena, *self._more):
+            each.close()

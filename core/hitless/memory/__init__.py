@@ -2,6 +2,7 @@
 
 from hitless.memory.allocator import AllocatorState, BadFree, PageAllocator
 from hitless.memory.arena import Arena
+from hitless.memory.joined import JoinedMemory
 from hitless.memory.physical import PhysicalMemory
 
-__all__ = ["AllocatorState", "Arena", "BadFree", "PageAllocator", "PhysicalMemory"]
+__all__ = ["AllocatorState", "Arena", "BadFree", "JoinedMemory", "PageAllocator", "PhysicalMemory"]

@@ -30,3 +30,8 @@ class Policy:
     maps_private: bool
     boundary: Boundary = Boundary.NONE
     check_unit_lg2: int = 12
+
+    @property
+    def check_alone(self) -> bool:
+        """Whether the owner check alone carries a conversion in place: everything mapped stays as it is."""
+        return self.maps_private and self.boundary is Boundary.NONE

@@ -201,6 +201,10 @@ class PageFormat(ABC):
         layout = self.layout("leaf", level)
         return layout.hardware if layout else 0
 
+    def hardware_clears(self, level: int) -> int:
+        """Those of ``hardware_set`` that hardware clears instead of setting (read-only: a clean page)."""
+        return 0
+
     def cacheable(self, word: int, level: int) -> bool:
         """Whether a cached copy of this leaf can take part in a TLB conflict (Arm: nT clear)."""
         return True

@@ -60,8 +60,10 @@ class Store:
             ``expected`` only in them, they are folded and the store is tried again.
         fold: leaf entries (address, count) of the new tables to fold them into: in a cut, where
             the new word is a pointer. Empty: they are folded into the new word.
-        what: ``cut``, ``merge``, ``replace``, ``wipe``, ``map``, ``prune``, with ``-N`` for round
-            N of a recipe of several.
+        spread: entries (address, count) that get them besides the new word: the run that the
+            entry is a part of. What is empty stays so.
+        what: ``cut``, ``merge``, ``replace``, ``wipe``, ``map``, ``prune``, ``resize``, with ``-N``
+            for round N of a recipe of several.
         level: the entry's level, 0 = smallest page.
         iova: first IOVA that the entry translates.
     """
@@ -74,6 +76,7 @@ class Store:
     level: int
     iova: int
     fold: list[tuple[int, int]] = field(factory=list)
+    spread: list[tuple[int, int]] = field(factory=list)
 
 
 @define
@@ -119,12 +122,24 @@ class Own:
 
 
 class Fold(NamedTuple):
-    """A and D bits (``hardware``) of a table's entries, to be OR-ed into the entry that replaced it."""
+    """A and D of the entries of a table, saved into what replaced them.
+
+    Args:
+        entry_pa: the first entry that gets them; what is empty by then stays so.
+        table_pa, entries: whose they are.
+        hardware: the bits that hardware sets; they are OR-ed.
+        targets: how many adjacent entries get the bits of all.
+        times: so many of it side by side, in both tables.
+        clears: bits that hardware clears instead (Arm's read-only bit of a clean page).
+    """
 
     entry_pa: int
     table_pa: int
     entries: int
     hardware: int
+    targets: int = 1
+    times: int = 1
+    clears: int = 0
 
 
 @define

@@ -52,6 +52,12 @@ def _pairs(pairs: Iterable[tuple[int, int]]) -> str:
     return " ".join(f"{a:#x}:{b}" for a, b in pairs)
 
 
+def _fold(fold: Fold) -> str:
+    many = "" if (fold.targets, fold.times) == (1, 1) else f" {fold.targets} x{fold.times}"
+    clears = f" clears {fold.clears:#x}" if fold.clears else ""
+    return f"  fold {fold.table_pa:#x} {fold.entries} {fold.hardware:#x} -> @{fold.entry_pa:#x}{many}{clears}"
+
+
 def format_step(step: Step) -> str:
     """One step in the text form (a Fill is several lines)."""
     match step:
@@ -66,6 +72,7 @@ def format_step(step: Step) -> str:
             return "barrier"
         case Store():
             fold = f" fold {_pairs(step.fold)}" if step.fold else ""
+            fold += f" spread {_pairs(step.spread)}" if step.spread else ""
             return (
                 f"store {step.what} L{step.level} iova {step.iova:#x} @{step.pa:#x} "
                 f"{step.expected:#x} -> {step.new:#x} hardware {step.hardware:#x}{fold}"
@@ -81,8 +88,7 @@ def format_step(step: Step) -> str:
             )
         case Release(tables, fold):
             lines = ["release " + " ".join(f"{pa:#x}:{lg2_text(size)}" for pa, size in tables)]
-            lines += [f"  fold {f.table_pa:#x} {f.entries} {f.hardware:#x} -> @{f.entry_pa:#x}" for f in fold]
-            return "\n".join(lines)
+            return "\n".join([*lines, *map(_fold, fold)])
 
 
 def format_plan(plan: Plan) -> str:
@@ -98,9 +104,10 @@ def format_plan(plan: Plan) -> str:
 
 _N = r"(0x[0-9a-fA-F]+|[0-9]+)"
 _STORE = re.compile(
-    rf"store (\S+) L([0-9]+) iova {_N} @{_N} {_N} -> {_N} hardware {_N}(?: fold (.+))?",
+    rf"store (\S+) L([0-9]+) iova {_N} @{_N} {_N} -> {_N} hardware {_N}(?: fold ((?: ?0x\S+)+))?(?: spread (.+))?",
 )
 _INVALIDATE = re.compile(rf"invalidate (\S+) tag {_N} \[{_N}, {_N}\] (.+)")
+_FOLD = re.compile(rf"fold {_N} {_N} {_N} -> @{_N}(?: {_N} x{_N})?(?: clears {_N})?")
 _OWN = re.compile(rf"own (\S+) \[{_N}, {_N}\) owner {_N} size (\S+) drops (\S+)")
 
 
@@ -108,8 +115,10 @@ def _parse_store(line: str) -> Store | None:
     if (m := _STORE.fullmatch(line)) is None:
         return None
     iova, pa, expected, new, hardware = (int(m[i], 0) for i in range(3, 8))
-    fold = [(int(a, 0), int(b)) for a, _, b in (pair.partition(":") for pair in (m[8] or "").split())]
-    return Store(pa, expected, new, hardware, m[1], int(m[2]), iova, fold)
+    fold, spread = (
+        [(int(a, 0), int(b)) for a, _, b in (pair.partition(":") for pair in (m[i] or "").split())] for i in (8, 9)
+    )
+    return Store(pa, expected, new, hardware, m[1], int(m[2]), iova, fold, spread)
 
 
 def _parse_step(line: str) -> Step | None:
@@ -142,8 +151,9 @@ def _continue(step: Step | None, line: str) -> bool:
             step.runs.append(FillRun(int(pa, 0), int(count), int(first, 0), int(increment, 0)))
         case Fill(), ["word", pa, word]:
             step.overrides.append((int(pa, 0), int(word, 0)))
-        case Release(), ["fold", table, count, hardware, "->", entry]:
-            step.fold.append(Fold(int(entry.removeprefix("@"), 0), int(table, 0), int(count), int(hardware, 0)))
+        case Release(), ["fold", *_] if (m := _FOLD.fullmatch(line)) is not None:
+            table, entries, hardware, entry, targets, times, clears = (int(each, 0) for each in m.groups("0"))
+            step.fold.append(Fold(entry, table, entries, hardware, targets or 1, times or 1, clears))
         case _:
             return False
     return True

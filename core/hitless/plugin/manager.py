@@ -19,7 +19,7 @@ from hitless.errors import HitlessError, PluginError
 from hitless.hardware.vendor import Vendor
 from hitless.pagetable import PageFormat
 from hitless.plugin.features import FeatureInfo, feature_infos, impossible
-from hitless.plugin.specs import API, PROJECT, STRATEGIES, Specs
+from hitless.plugin.specs import API, OPTIONAL, PROJECT, STRATEGIES, Specs
 
 VENDORS = "hitless.vendors"
 EXTENSIONS = "hitless.extensions"
@@ -221,9 +221,11 @@ class VendorRegistry:
             raise PluginError(f"no page format {name!r}", who=vendor, do=f"choose one of {', '.join(formats)}")
         strategy = {"page_format": formats[name], "features": chosen}
         asked: dict[str, dict[str, Any]] = {"features": {}, "page_formats": {"features": chosen}}
-        asked |= dict.fromkeys(STRATEGIES, strategy)
+        answered = [hook for hook in OPTIONAL if getattr(manager.hook, hook).get_hookimpls()]
+        hooks = (*STRATEGIES, *answered)
+        asked |= dict.fromkeys(hooks, strategy)
         origins = {hook: self._origin(manager, hook, vendor, arguments) for hook, arguments in asked.items()}
-        answers = {hook: _ask(manager, vendor, hook, **strategy) for hook in STRATEGIES}
+        answers = {hook: _ask(manager, vendor, hook, **strategy) for hook in hooks}
         return Vendor(
             name=vendor,
             distribution=source.distribution,

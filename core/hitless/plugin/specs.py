@@ -12,6 +12,7 @@ import pluggy
 
 from hitless.guest_memfd.conversion import ConversionRecord
 from hitless.hardware.facts import Commands, Events, HardwareFacts
+from hitless.hardware.structures import Structures
 from hitless.ownership import Ownership
 from hitless.pagetable import PageFormat
 from hitless.refresh.recipes import Recipes, SplitRules
@@ -83,6 +84,16 @@ class OwnershipHook(Protocol):
         """The owner check, the policies and the choreography of an owner change."""
 
 
+class StructuresHook(Protocol):
+    """What stands before the vendor's page tables."""
+
+    def structures(self, page_format: PageFormat, features: Any) -> Structures:
+        """Reader and writer of device table, context entries, stream table and the like.
+
+        Optional: without it, a unit takes each device's root table, format and tag from the domain.
+        """
+
+
 class ConversionDoneHook(Protocol):
     """An observer."""
 
@@ -133,6 +144,11 @@ class Specs:
         """See :class:`OwnershipHook`."""
         raise NotImplementedError
 
+    @hookspec(firstresult=True)
+    def structures(self, page_format: PageFormat, features: Any) -> Structures:
+        """See :class:`StructuresHook`."""
+        raise NotImplementedError
+
     @hookspec
     def conversion_done(self, record: ConversionRecord) -> None:
         """See :class:`ConversionDoneHook`."""
@@ -140,3 +156,6 @@ class Specs:
 
 STRATEGIES = ("split_rules", "recipes", "commands", "events", "hardware", "ownership")
 """Hooks that take a format and features; each gives one field of the Vendor record."""
+
+OPTIONAL = ("structures",)
+"""The same, for what a vendor may leave out: its field is then None."""

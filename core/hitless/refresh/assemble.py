@@ -9,20 +9,43 @@ from hitless.pagetable import PageFormat
 from hitless.plan import Barrier, Clean, Fill, Invalidate, Release, Step, Store, Wait
 from hitless.refresh.changes import Change, Changes
 from hitless.refresh.commands import Encoder, Target, Words, join_targets
-from hitless.refresh.recipes import Impossible, Recipe, Recipes, Scope, SplitRules
+from hitless.refresh.recipes import (
+    Impossible,
+    Recipe,
+    Recipes,
+    Round,
+    Scope,
+    SplitRules,
+    empty,
+    new_word,
+    one_store,
+)
+from hitless.units import WORD_MAX
+
+_EVERYTHING = Target(0, WORD_MAX, 12, None, tables=True)
+_SWAP = one_store(Scope.TABLE, "no translation changes: the new table says what the old one says")
+_ROOT_RUN = Impossible(
+    "run-in-root",
+    "the run stands in the root table, to which no pointer leads that could be swapped, and its entries may not be "
+    "rewritten one by one",
+    "R1",
+    "use a table of more levels, or lay out no runs of this size",
+)
 
 
 @frozen
 class UnitPort:
     """A unit that a domain is attached to, as its plans see it.
 
-    ``devices`` are the ids of attached devices with ATS on.
+    ``devices`` are the ids of attached devices with ATS on. ``nested``: their guest's stage 1 stands over these
+    tables, so that no range of the domain's says which IOVAs they hold.
     """
 
     name: str
     tag: int
     encoder: Encoder
     devices: tuple[int, ...] = ()
+    nested: bool = False
 
 
 @frozen
@@ -48,12 +71,44 @@ class Assembler:
         Raises:
             Refused: there is no hitless one, and breaking is not allowed.
         """
-        found = self.recipes.of(change.kind)
+        found = self._resize(change) if change.kind == "resize" else self.recipes.of(change.kind)
         if isinstance(found, Recipe):
-            return found
+            return self._whole_run(found) if change.kind == "replace" and self._mixes(change) else found
+        if found is None:
+            found = _ROOT_RUN
         if self.allow_break and found.breaking is not None:
             return found.breaking
         raise self._refusal(found, change)
+
+    @property
+    def in_place(self) -> bool:
+        """Whether runs are resized by rewriting their entries, instead of swapping the table."""
+        return self.fmt.run_mix or self.recipes.resize is not None
+
+    @property
+    def joins(self) -> bool:
+        """Whether leaves may become runs again: not where that would be refused."""
+        resize = self.recipes.resize
+        return not isinstance(resize, Impossible) or (self.allow_break and resize.breaking is not None)
+
+    def _resize(self, change: Change) -> Recipe | Impossible | None:
+        """A pointer to another table that says the same, or one entry of a run."""
+        if not self.fmt.is_leaf(change.old, change.level):
+            return _SWAP
+        if self.recipes.resize is None and self.fmt.run_mix:
+            return one_store(Scope.LEAF, "run_mix")
+        return self.recipes.resize
+
+    def _whole_run(self, replace: Recipe) -> Recipe:
+        """Replace all entries of a run: they are emptied first, unless the recipe does so itself."""
+        if len(replace.rounds) > 1 or not isinstance(self.recipes.map, Recipe):
+            return replace
+        appears = self.recipes.map.rounds[-1].scope
+        return Recipe((Round(empty, Scope.LEAF, "0"), Round(new_word, appears, "new")), replace.source)
+
+    def _mixes(self, change: Change) -> bool:
+        """Whether one store would leave a run whose entries lead to different places."""
+        return change.target.leaf_lg2 > self.fmt.levels[change.level].lo and not self.fmt.run_mix
 
     def _refusal(self, found: Impossible, change: Change) -> Refused:
         return Refused(
@@ -77,11 +132,14 @@ class Assembler:
 
     def isolate(self, changes: Changes) -> list[Step]:
         """Everything that has to stand before the owner changes."""
-        return self._stage(changes.cut) + self._stage(changes.wipe)
+        steps = self._stage(changes.resize)
+        if changes.swapped:
+            steps.append(Release(list(changes.swapped), list(changes.swap_folds)))
+        return steps + self._stage(changes.cut) + self._stage(changes.wipe)
 
     def refresh(self, changes: Changes) -> list[Step]:
         """Everything that follows the owner change; frees tables at its end."""
-        steps = self._stage(changes.place, changes.owed) + self._stage(changes.merge)
+        steps = self._stage(changes.place, changes.owed) + self._stage(changes.merge) + self._stage(changes.join)
         if changes.unlinked or changes.freed:
             steps.append(Release([*changes.unlinked, *changes.freed], list(changes.folds)))
         return steps
@@ -114,7 +172,8 @@ class Assembler:
         hardware = self._hardware(expected, change.level)
         what = change.kind if number is None else f"{change.kind}-{number + 1}"
         store = Store(change.pa, expected, word, hardware, what, change.level, change.iova)
-        if word == change.new:
+        store.spread = change.spread
+        if word in (0, change.new):
             store.fold = change.fold
         return [store] if self.coherent else [store, Clean(change.pa, 8)]
 
@@ -133,7 +192,11 @@ class Assembler:
         late: list[Step] = []
         for unit in self.units:
             steps += self._commands(unit, targets)
-            devices = [step for device in unit.devices for step in self._atc(unit, targets, device)]
+            here = targets
+            if unit.nested:
+                steps += _invalidates(unit, _EVERYTHING, unit.encoder.invalidate_nested(unit.tag))
+                here = [_EVERYTHING]
+            devices = [step for device in unit.devices for step in self._atc(unit, here, device)]
             if devices and unit.encoder.atc_after_wait:
                 late += devices
             else:

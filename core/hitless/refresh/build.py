@@ -1,12 +1,15 @@
 """Tables built off-line: no walker can reach them until one store links them."""
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from hitless.bits import MASK64
-from hitless.pagetable import PageFormat
+from hitless.bits import MASK64, U64Array
+from hitless.errors import HitlessError
+from hitless.pagetable import LeafSize, PageFormat
 from hitless.plan import Fill, FillRun
 from hitless.refresh.recipes import SplitRules
 from hitless.refresh.target import Piece
+from hitless.units import lg2_text
 
 
 class Tables(Protocol):
@@ -19,88 +22,170 @@ class Tables(Protocol):
         """Give a block back."""
 
 
-class LeafRun(NamedTuple):
-    """Consecutive leaves that a new table holds for one piece."""
+class Laid(NamedTuple):
+    """Adjacent entries that hold leaves of one size: words ``first``, ``first + increment``, ..."""
 
     entry_pa: int
     entries: int
-    level: int
+    size: LeafSize
     iova: int
     first: int
     increment: int
     piece: Piece
 
 
+class Row(NamedTuple):
+    """Adjacent leaves of one size that a piece gets in one table."""
+
+    iova: int
+    size: LeafSize
+    leaves: int
+    piece: Piece
+
+
 class Builder:
-    """Builds the tables of one plan: allocates them, and says how to fill them."""
+    """Lays out pieces, and builds the tables of one plan: allocates them, and says how to fill them."""
 
     def __init__(self, fmt: PageFormat, rules: SplitRules, tables: Tables) -> None:
         self._fmt = fmt
-        self._sizes = frozenset(rules.leaf_lg2s)
+        allowed = frozenset(rules.leaf_lg2s)
+        self._sizes: list[list[LeafSize]] = [[] for _ in fmt.levels]
+        for size in reversed(fmt.leaf_sizes):
+            if size.lg2 in allowed:
+                self._sizes[size.level].append(size)
+        self._allowed = allowed
         self._tables = tables
         self.fills: list[Fill] = []
         self.allocated: list[tuple[int, int]] = []
 
-    def fits(self, level: int, oa: int, iova: int, later_oa: int | None = None) -> bool:
-        """Whether a leaf of this level may map ``iova`` to ``oa`` (and then to ``later_oa``)."""
-        lo = self._fmt.levels[level].lo
-        if lo not in self._sizes:
+    def fits(self, lg2: int, oa: int, iova: int, later_oa: int | None = None) -> bool:
+        """Whether a leaf of this size may map ``iova`` to ``oa`` (and then to ``later_oa``)."""
+        if lg2 not in self._allowed:
             return False
-        ones = (1 << lo) - 1
+        ones = (1 << lg2) - 1
         return not ((oa ^ iova) & ones or (later_oa is not None and (later_oa ^ iova) & ones))
 
-    def build(self, number: int, base: int, pieces: list[Piece]) -> tuple[int, list[LeafRun]]:
+    def runs(self, level: int) -> list[LeafSize]:
+        """The runs that may be laid out in a table of this level, largest first."""
+        return [size for size in self._sizes[level] if size.entries_lg2]
+
+    # -- laying out
+
+    def split(self, number: int, pieces: Sequence[Piece]) -> tuple[list[Row], dict[int, list[Piece]]]:
+        """The largest leaves that a table of level ``number`` may hold for pieces, and what is left.
+
+        What is left is by the first IOVA of the entry that has to lead to a table below.
+        """
+        rows: list[Row] = []
+        below: dict[int, list[Piece]] = {}
+        lo = self._fmt.levels[number].lo
+        for piece in pieces:
+            start = end = piece.end
+            if sizes := self._usable(number, piece):
+                smallest = 1 << sizes[-1].lg2
+                if -(-piece.start // smallest) < piece.end // smallest:
+                    start, end = -(-piece.start // smallest) * smallest, piece.end // smallest * smallest
+                    rows += (Row(at, size, leaves, piece) for at, size, leaves in _greedy(start, end, sizes))
+            for a, b in ((piece.start, start), (end, piece.end)):
+                at = a
+                while at < b:
+                    entry = at >> lo << lo
+                    stop = min(b, entry + (1 << lo))
+                    part = piece._replace(start=at, end=stop, oa=piece.oa + at - piece.start)
+                    below.setdefault(entry, []).append(part)
+                    at = stop
+        if below and not number:
+            raise HitlessError(
+                f"{self._fmt.name}: no leaf that may be laid out is small enough",
+                where=f"iova {min(below):#x}",
+                do=f"map multiples of {lg2_text(min(self._allowed))}, aligned to it",
+            )
+        return rows, below
+
+    def _usable(self, number: int, piece: Piece) -> list[LeafSize]:
+        """Sizes of a level that a piece's addresses allow, largest first."""
+        later = piece.later
+        later_oa = later.oa + piece.start - later.start if later and later.oa is not None else None
+        return [size for size in self._sizes[number] if self.fits(size.lg2, piece.oa, piece.start, later_oa)]
+
+    def laid(self, row: Row, entry_pa: int) -> Iterator[Laid]:
+        """A row as entries from ``entry_pa`` on: one stretch if its words rise evenly, else one a leaf."""
+        fmt, (iova, size, leaves, piece) = self._fmt, row
+        step, oa = fmt.run_step(size.lg2), piece.oa + iova - piece.start
+        first = fmt.leaf(size.lg2, oa, piece.attrs)
+        increment = (fmt.leaf(size.lg2, oa + (1 << size.lg2), piece.attrs) - first) & MASK64 if leaves > 1 else 0
+        if size.entries_lg2 and leaves > 1 and increment != step << size.entries_lg2 & MASK64:
+            for i in range(leaves):
+                yield from self.laid(
+                    Row(iova + (i << size.lg2), size, 1, piece), entry_pa + (8 * i << size.entries_lg2)
+                )
+            return
+        last = fmt.leaf(size.lg2, oa + (leaves - 1 << size.lg2), piece.attrs)
+        if (first + (leaves - 1) * increment) & MASK64 != last:  # an address in two fields does not rise evenly
+            half = leaves // 2
+            yield from self.laid(row._replace(leaves=half), entry_pa)
+            rest = Row(iova + (half << size.lg2), size, leaves - half, piece)
+            yield from self.laid(rest, entry_pa + (8 * half << size.entries_lg2))
+            return
+        entries = leaves << size.entries_lg2
+        yield Laid(entry_pa, entries, size, iova, first, step if size.entries_lg2 else increment, piece)
+
+    # -- building
+
+    def build(
+        self, number: int, base: int, pieces: Sequence[Piece], under: U64Array | None = None
+    ) -> tuple[int, list[Laid]]:
         """A table of level ``number`` whose first IOVA is ``base``, with all tables below it.
 
-        Returns its address, and its leaves by piece. Raises OutOfTableMemory.
+        Where no piece lies it holds the words of ``under``. Returns its address, and its leaves by
+        piece. Raises OutOfTableMemory.
         """
         level = self._fmt.levels[number]
         pa = self._tables.allocate(level.table_lg2)
         self.allocated.append((pa, level.table_lg2))
-        fill = Fill(pa, level.table_lg2)
-        leaves: list[LeafRun] = []
-        below: dict[int, list[Piece]] = {}
-        for piece in pieces:
-            self._lay(number, base, pa, piece, fill, leaves, below)
-        for index in sorted(below):
-            child, found = self.build(number - 1, base + (index << level.lo), below[index])
-            fill.overrides.append((pa + 8 * index, self._fmt.table(number, child)))
+        fill = Fill(pa, level.table_lg2, [] if under is None else list(_compressed(pa, under)))
+        rows, below = self.split(number, pieces)
+        leaves = [laid for row in rows for laid in self.laid(row, pa + 8 * ((row.iova - base) >> level.lo))]
+        fill.runs += (FillRun(each.entry_pa, each.entries, each.first, each.increment) for each in leaves)
+        for iova in sorted(below):
+            child, found = self.build(number - 1, iova, below[iova])
+            fill.overrides.append((pa + 8 * ((iova - base) >> level.lo), self._fmt.table(number, child)))
             leaves += found
         self.fills.append(fill)
         return pa, leaves
 
-    def _lay(
-        self,
-        number: int,
-        base: int,
-        pa: int,
-        piece: Piece,
-        fill: Fill,
-        leaves: list[LeafRun],
-        below: dict[int, list[Piece]],
-    ) -> None:
-        """Put one piece into a table: a run of leaves in the middle, the rest to tables below."""
-        lo = self._fmt.levels[number].lo
-        size = 1 << lo
-        later_oa = (
-            piece.later.oa + piece.start - piece.later.start if piece.later and piece.later.oa is not None else None
+
+def _greedy(start: int, end: int, sizes: Sequence[LeafSize]) -> Iterator[tuple[int, LeafSize, int]]:
+    """``[start, end)`` as leaves, each the largest that is aligned and still fits: (first IOVA, size, how many)."""
+    at = start
+    while at < end:
+        which = next(
+            i for i, each in enumerate(sizes) if not at & ((1 << each.lg2) - 1) and at + (1 << each.lg2) <= end
         )
-        start, end = -(-piece.start // size) * size, piece.end // size * size
-        if start < end and self.fits(number, piece.oa, piece.start, later_oa):
-            index, count = (start - base) >> lo, (end - start) >> lo
-            oa = piece.oa + start - piece.start
-            first = self._fmt.leaf(lo, oa, piece.attrs)
-            step = (self._fmt.leaf(lo, oa + size, piece.attrs) - first) & MASK64 if count > 1 else 0
-            fill.runs.append(FillRun(pa + 8 * index, count, first, step))
-            leaves.append(LeafRun(pa + 8 * index, count, number, start, first, step, piece))
-            edges = [(piece.start, min(start, piece.end)), (max(end, piece.start), piece.end)]
-        else:
-            edges = [(piece.start, piece.end)]
-        for a, b in edges:
-            at = a
-            while at < b:
-                index = (at - base) >> lo
-                stop = min(b, base + (index + 1 << lo))
-                part = piece._replace(start=at, end=stop, oa=piece.oa + at - piece.start)
-                below.setdefault(index, []).append(part)
-                at = stop
+        lg2 = sizes[which].lg2
+        stop = end >> lg2 << lg2
+        if which:
+            larger = 1 << sizes[which - 1].lg2
+            boundary = -(-at // larger) * larger
+            if boundary + larger <= end:
+                stop = boundary
+        yield at, sizes[which], (stop - at) >> lg2
+        at = stop
+
+
+def _compressed(pa: int, words: U64Array) -> Iterator[FillRun]:
+    """The words that are not 0, as runs that rise evenly."""
+    first, entries, increment, at = 0, 0, 0, 0
+    for index, word in enumerate(words.tolist()):
+        if not word:
+            continue
+        adjacent = entries and index == at + entries
+        rise = (word - first - (entries - 1) * increment) & MASK64
+        if adjacent and (entries == 1 or rise == increment):
+            increment, entries = rise, entries + 1
+            continue
+        if entries:
+            yield FillRun(pa + 8 * at, entries, first, increment if entries > 1 else 0)
+        first, entries, increment, at = word, 1, 0, index
+    if entries:
+        yield FillRun(pa + 8 * at, entries, first, increment if entries > 1 else 0)

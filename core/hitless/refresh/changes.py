@@ -15,8 +15,9 @@ class Change:
         kind: which recipe applies.
         pa, level, iova: the entry; the first IOVA that it translates.
         old, new: its words before and after the whole recipe.
-        target: what a cache may hold of the old word.
+        target: what a cache may hold of the old word; of a run's entry, all of the run.
         fold: leaf entries (address, count) of new tables that take over A and D.
+        spread: entries (address, count) that get A and D besides the new word: the whole run.
     """
 
     kind: Kind
@@ -27,26 +28,35 @@ class Change:
     new: int
     target: Target
     fold: list[tuple[int, int]] = field(factory=list)
+    spread: list[tuple[int, int]] = field(factory=list)
 
 
 @define
 class Changes:
     """All changes of one plan, by the stage in which they happen.
 
-    Stages run in this order, each with its own wait: cut, wipe | (owner change) | place, merge.
+    Stages run in this order, each with its own wait: resize, cut, wipe | (owner change) | place,
+    merge, join.
 
     Args:
+        resize: runs that are taken apart; join: leaves that become runs.
+        swapped: tables whose pointers ``resize`` swaps, freed at once after its wait; swap_folds:
+            where A and D of them go.
         owed: what has to be invalidated after the owner change though no entry changes.
         unlinked: tables that ``wipe`` unlinks, to be freed at the end.
         unplaced: new tables that only ``place`` links.
-        freed: tables that ``merge`` replaces, to be freed at the end.
+        freed: tables that ``merge`` and ``join`` replace, to be freed at the end.
         folds: where A and D of those tables go.
     """
 
+    resize: list[Change] = field(factory=list)
+    swapped: list[tuple[int, int]] = field(factory=list)
+    swap_folds: list[Fold] = field(factory=list)
     cut: list[Change] = field(factory=list)
     wipe: list[Change] = field(factory=list)
     place: list[Change] = field(factory=list)
     merge: list[Change] = field(factory=list)
+    join: list[Change] = field(factory=list)
     owed: list[Target] = field(factory=list)
     unlinked: list[tuple[int, int]] = field(factory=list)
     unplaced: list[tuple[int, int]] = field(factory=list)
@@ -55,4 +65,4 @@ class Changes:
 
     def all(self) -> list[Change]:
         """Every change, in order of the stages."""
-        return [*self.cut, *self.wipe, *self.place, *self.merge]
+        return [*self.resize, *self.cut, *self.wipe, *self.place, *self.merge, *self.join]

@@ -37,6 +37,13 @@ class Encoder(Protocol):
     def invalidate_tag(self, tag: int) -> Sequence[Words]:
         """One group that drops everything of a tag."""
 
+    def invalidate_nested(self, tag: int) -> Sequence[Words]:
+        """What has to follow :meth:`invalidate` where a guest's stage 1 stands over this stage 2.
+
+        Combined results and stage-1 entries that were made through the stage 2 have to go too; empty where they
+        go with it. A vendor whose formats do not nest may leave it out.
+        """
+
     def invalidate_device(self, target: Target, device: int) -> Sequence[Words]:
         """The commands that drop the target from one device's ATC."""
 

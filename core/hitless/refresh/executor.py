@@ -5,10 +5,10 @@ from typing import Protocol
 
 from attrs import define, field
 
-from hitless.bits import MASK64, fill_ramp, or_into
+from hitless.bits import MASK64, fill_ramp
 from hitless.errors import Raced
 from hitless.memory import PhysicalMemory
-from hitless.plan import Barrier, Clean, Fill, Invalidate, Own, Release, Step, Store, Wait, format_step
+from hitless.plan import Barrier, Clean, Fill, Fold, Invalidate, Own, Release, Step, Store, Wait, format_step
 from hitless.refresh.build import Tables
 from hitless.refresh.commands import Words
 
@@ -127,28 +127,39 @@ class Executor:
                     why="neither this plan nor hardware stores such a word there",
                     do="two writers reach one table: every write has to be a plan",
                 )
-            if step.fold:
-                self._fold_into_new_table(step, found ^ step.expected)
+            for pa, count in (*step.fold, *step.spread):
+                self._change(pa, count, *_by_hardware(step, found))
             expected = found
 
     def _folded(self, step: Store, found: int) -> int:
-        """The new word with the bits that hardware set in the old one; an emptied entry keeps none."""
-        return step.new | ((found ^ step.expected) & step.hardware) if step.new else 0
+        """The new word with what hardware changed in the old one; an emptied entry keeps none."""
+        if not step.new:
+            return 0
+        ones, zeros = _by_hardware(step, found)
+        return (step.new | ones) & ~zeros
 
-    def _fold_into_new_table(self, step: Store, bits: int) -> None:
-        for pa, count in step.fold:
-            view = self.memory.view(pa, count)
-            or_into(view, bits)
+    def _change(self, pa: int, count: int, ones: int, zeros: int) -> None:
+        """Set and clear bits in entries that walkers may change at the same time; what is empty stays so."""
+        for at in range(pa, pa + 8 * count, 8):
+            found = self.memory.load(at)
+            while found and (new := (found | ones) & ~zeros) != found:
+                found = self.memory.compare_exchange(at, found, new)
 
     def _release(self, step: Release) -> None:
         for fold in step.fold:
-            words = self.memory.view(fold.table_pa, fold.entries)
-            bits = 0
-            for word in words.tolist():
-                bits |= word
-            bits &= fold.hardware
-            found = self.memory.load(fold.entry_pa)
-            while found | bits != found:
-                found = self.memory.compare_exchange(fold.entry_pa, found, found | bits)
+            for i in range(fold.times):
+                self._fold(fold, fold.entry_pa + 8 * i * fold.targets, fold.table_pa + 8 * i * fold.entries)
         for pa, size_lg2 in step.tables:
             self.tables.free(pa, size_lg2)
+
+    def _fold(self, fold: Fold, entry_pa: int, table_pa: int) -> None:
+        ones, both = 0, MASK64
+        for word in self.memory.view(table_pa, fold.entries).tolist():
+            if word:
+                ones, both = ones | word, both & word
+        self._change(entry_pa, fold.targets, ones & fold.hardware, ~both & fold.clears)
+
+
+def _by_hardware(step: Store, found: int) -> tuple[int, int]:
+    """The bits that hardware set, and those that it cleared, in an entry that was expected to hold another word."""
+    return found & ~step.expected & step.hardware, step.expected & ~found & step.hardware

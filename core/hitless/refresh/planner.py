@@ -4,6 +4,7 @@ from attrs import define, field
 
 from hitless.errors import HitlessError
 from hitless.memory import PhysicalMemory
+from hitless.pagetable import WalkFault
 from hitless.plan import Own, Plan
 from hitless.refresh.assemble import Assembler
 from hitless.refresh.build import Builder, Tables
@@ -54,9 +55,12 @@ class Planner:
         fmt = self.assembler.fmt
         source = tables or self.tables
         builder = Builder(fmt, self.assembler.rules, source)
-        survey = Survey(fmt, self.memory, builder, request)
+        survey = Survey(
+            fmt, self.memory, builder, request, in_place=self.assembler.in_place, joins=self.assembler.joins
+        )
         try:
-            survey.table(fmt.top.number, self.root_pa, 0, request.ranges)
+            self._check(request)
+            survey.root(self.root_pa, request.ranges)
             changes = survey.changes
             plan = Plan(
                 name,
@@ -69,6 +73,22 @@ class Planner:
             give_back(source, builder.allocated)
             raise
         return Prepared(plan, changes, builder.allocated, self._span(changes, request))
+
+    def _check(self, request: PlanRequest) -> None:
+        """Refuse IOVAs that the root table cannot index.
+
+        A root that could grow (AMD's DTE.Mode) would be made larger here, before the survey.
+        """
+        fmt = self.assembler.fmt
+        for start, end in request.ranges:
+            ends = (fmt.start(self.root_pa, start), fmt.start(self.root_pa, end - 1))
+            if end - start > 1 << fmt.iova_bits or any(isinstance(each, WalkFault) for each in ends):
+                raise HitlessError(
+                    f"{fmt.name} cannot translate all of [{start:#x}, {end:#x})",
+                    who=self.assembler.who,
+                    why=f"its root table translates {fmt.iova_bits} bits of input",
+                    do="use more levels, or other addresses",
+                )
 
     def _span(self, changes: Changes, request: PlanRequest) -> tuple[int, int]:
         start, end = request.ranges[0][0], request.ranges[-1][1]

@@ -6,8 +6,9 @@ from typing import Literal, TypeAlias
 
 from attrs import frozen
 
-Kind: TypeAlias = Literal["cut", "merge", "replace", "wipe", "map", "prune"]
+Kind: TypeAlias = Literal["cut", "merge", "replace", "wipe", "map", "prune", "resize"]
 KINDS: tuple[Kind, ...] = ("cut", "merge", "replace", "wipe", "map", "prune")
+"""The kinds of change that every vendor has a recipe for; ``resize`` is for those that have runs."""
 
 
 class Scope(Enum):
@@ -67,6 +68,11 @@ class Recipes:
     ``cut``: leaf to table, same translation. ``merge``: table to leaf, same translation.
     ``replace``: leaf to leaf of the same size, other address or attributes. ``wipe``: leaf to
     empty. ``map``: empty to leaf or table. ``prune``: table to empty.
+
+    ``resize``: a run to smaller leaves, or leaves to a run, in their own table, same translation.
+    A recipe here rewrites each entry of the run in its place, and the invalidation reaches the
+    whole run. None: the whole table is rebuilt and its pointer swapped with one store, unless the
+    format declares ``run_mix``.
     """
 
     cut: Recipe | Impossible
@@ -75,10 +81,11 @@ class Recipes:
     wipe: Recipe | Impossible
     map: Recipe | Impossible
     prune: Recipe | Impossible
+    resize: Recipe | Impossible | None = None
 
-    def of(self, kind: Kind) -> Recipe | Impossible:
+    def of(self, kind: Kind) -> Recipe | Impossible | None:
         """The recipe of one kind of change."""
-        found: Recipe | Impossible = getattr(self, kind)
+        found: Recipe | Impossible | None = getattr(self, kind)
         return found
 
 

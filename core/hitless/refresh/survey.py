@@ -6,224 +6,333 @@ made is the recipes' matter.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypeAlias, cast
+from typing import NamedTuple, cast
 
-import numpy as np
-
-from hitless.bits import MASK64, U64Array, as_words, drop
+from hitless.bits import MASK64, drop
+from hitless.errors import HitlessError
 from hitless.memory import PhysicalMemory
-from hitless.pagetable import Level, PageFormat
+from hitless.pagetable import PageFormat
 from hitless.plan import Fold
-from hitless.refresh.build import Builder, LeafRun
+from hitless.refresh.build import Builder, Laid
 from hitless.refresh.changes import Change, Changes
 from hitless.refresh.commands import Target
+from hitless.refresh.merge import Merger, Outcome, carried
 from hitless.refresh.recipes import Kind
+from hitless.refresh.slots import Ranges, Slot, Table, joined_attrs, slots, without
 from hitless.refresh.target import Piece, PlanRequest, Segment
-
-Ranges: TypeAlias = Sequence[tuple[int, int]]
-
-
-class Outcome(NamedTuple):
-    """What a table will hold after the plan.
-
-    ``empty``: nothing, so that its pointer can go. ``whole``: the word of the one leaf that could
-    stand in its place. ``tables``: it and the tables below it, to be freed in either case.
-    """
-
-    empty: bool
-    whole: int | None
-    tables: list[tuple[int, int]]
-    folds: list[Fold]
 
 
 class Entry(NamedTuple):
-    """A reachable entry, with the converting ranges that it translates."""
+    """One entry of a leaf: what it holds, and what a cache may hold of the whole leaf."""
 
-    level: Level
     pa: int
     iova: int
     word: int
-    ranges: Ranges
-
-    @property
-    def end(self) -> int:
-        return self.iova + (1 << self.level.lo)
-
-    @property
-    def covered(self) -> bool:
-        """Whether all that the entry translates converts."""
-        return len(self.ranges) == 1 and self.ranges[0] == (self.iova, self.end)
-
-    def target(self, *, tables: bool = False) -> Target:
-        """What a cache may hold of the entry as it is."""
-        lo, level = self.level.lo, None if tables else self.level.number
-        return Target(self.iova, self.end - 1, lo, level, tables)
+    target: Target
 
 
 class Survey:
-    """Fills :class:`Changes` for one request; allocates tables, writes nothing."""
+    """Fills :class:`Changes` for one request; allocates tables, writes nothing.
 
-    def __init__(self, fmt: PageFormat, memory: PhysicalMemory, builder: Builder, request: PlanRequest) -> None:
+    Args:
+        in_place: runs are resized by rewriting their entries, not by swapping their table.
+        joins: whether leaves may become runs again.
+    """
+
+    def __init__(
+        self,
+        fmt: PageFormat,
+        memory: PhysicalMemory,
+        builder: Builder,
+        request: PlanRequest,
+        *,
+        in_place: bool = False,
+        joins: bool = True,
+    ) -> None:
         self._fmt = fmt
         self._memory = memory
         self._builder = builder
         self._request = request
+        self._in_place = in_place
         self.changes = Changes()
+        self._merger = Merger(fmt, builder, self.changes, request.layout, in_place=in_place, joins=joins)
 
-    def table(self, number: int, pa: int, base: int, ranges: Ranges) -> Outcome:
-        """Survey ``ranges`` in the table of level ``number`` at ``pa`` whose first IOVA is ``base``."""
-        level = self._fmt.levels[number]
-        words = self._memory.view(pa, 1 << level.bits)
+    def root(self, root_pa: int, ranges: Ranges) -> None:
+        """Survey sorted ranges of IOVAs, none of which crosses a hole of a sign-extended space."""
+        top = self._fmt.top
+        span_lg2 = top.lo + top.bits
+        words = self._memory.view(root_pa, 1 << top.bits)
+        by_base: dict[int, list[tuple[int, int]]] = {}
+        for start, end in ranges:
+            by_base.setdefault(start >> span_lg2 << span_lg2, []).append((start, end))
+        for base, inside in by_base.items():
+            self._table(Table(top, root_pa, base, words, None), inside)
+
+    def _table(self, table: Table, ranges: Ranges, *, swapped: bool = False) -> Outcome:
+        """Survey ``ranges`` in one table; one that the plan puts in another's place is not merged in the same plan."""
+        number = table.level.number
         wipes = len(self.changes.wipe)
-        after: dict[int, int | None] = {}
+        after: dict[int, int] = {}
         mergeable: dict[int, Outcome] = {}
-        for index, inside in _by_entry(ranges, base, level.lo):
-            entry = Entry(level, pa + 8 * index, base + (index << level.lo), int(words[index]), inside)
-            if not self._fmt.present(entry.word):
-                after[index] = self._map(entry)
-            elif self._fmt.is_leaf(entry.word, number):
-                after[index] = self._leaf(entry)
+        for slot in slots(self._fmt, table, ranges):
+            if not self._fmt.present(slot.word):
+                self._lay_out(slot, slot.ranges, table, after)
+            elif self._fmt.is_leaf(slot.word, number):
+                self._leaf(slot, table, after)
             else:
-                outcome = self._pointer(entry)
-                after[index] = 0 if outcome.empty else outcome.whole
+                index = table.index_of(slot.iova)
+                after[index], outcome = self._pointer(slot)
                 if outcome.whole is not None:
-                    mergeable[index] = outcome
-        if self._request.merge and number != self._fmt.top.number:
-            mine = [(pa, level.table_lg2)]
-            if _stays_empty(words, after):
-                del self.changes.wipe[wipes:]
-                return Outcome(True, None, mine, [])
-            whole = self._whole(level, base, words, after)
-            if whole is not None:
-                for outcome in mergeable.values():
-                    mine += outcome.tables
-                return Outcome(False, whole, mine, self._folds(level, pa, mergeable))
-        for index, outcome in mergeable.items():
-            self._merge(level, pa + 8 * index, base + (index << level.lo), int(words[index]), outcome)
-        return Outcome(False, None, [], [])
+                    after[index], mergeable[index] = outcome.whole, outcome
+        if not self._request.merge or swapped:
+            self._merger.merge(table, mergeable)
+            return Outcome()
+        outcome = self._merger.outcome(table, after, mergeable)
+        if outcome.empty:
+            del self.changes.wipe[wipes:]
+        return outcome
 
-    # -- one entry; each returns the word that it will hold, None for a pointer
+    # -- one slot; each notes in ``after`` what the table's entries will hold
 
-    def _map(self, entry: Entry) -> int | None:
-        """Map into an empty entry what the layout asks for."""
-        return self._lay_out(entry, entry.ranges)
-
-    def _lay_out(self, entry: Entry, ranges: Ranges) -> int | None:
-        """Map ``ranges`` of an entry that is empty by now: one leaf if it fits, else new tables."""
+    def _lay_out(self, slot: Slot, ranges: Ranges, table: Table, after: dict[int, int]) -> None:
+        """Map ``ranges`` of a slot that is empty by now: leaves where they fit, else new tables."""
         wanted = [s for start, end in ranges for s in self._request.layout(start, end) if s.oa is not None]
-        if not wanted:
-            return 0
-        number, iova, only = entry.level.number, entry.iova, wanted[0]
-        if (only.start, only.end) == (iova, entry.end) and self._builder.fits(number, cast(int, only.oa), iova):
-            new = self._fmt.leaf(entry.level.lo, cast(int, only.oa), only.attrs)
-            self._link(entry, new)
-            return new
         pieces = [Piece(s.start, s.end, cast(int, s.oa), s.attrs, None, "") for s in wanted]
-        known = len(self._builder.allocated)
-        child, _ = self._builder.build(number - 1, iova, pieces)
-        self.changes.unplaced += self._builder.allocated[known:]
-        self._link(entry, self._fmt.table(number, child))
-        return None
+        number = slot.level.number
+        rows, below = self._builder.split(number, pieces)
+        for row in rows:
+            for laid in self._builder.laid(row, slot.pa_of(row.iova)):
+                for each in self._entries(laid):
+                    change = Change("map", each.pa, number, each.iova, slot.word, each.word, each.target)
+                    self.changes.place.append(change)
+                    after[table.index_of(each.iova)] = each.word
+        for iova, parts in below.items():
+            known = len(self._builder.allocated)
+            child, _ = self._builder.build(number - 1, iova, parts)
+            self.changes.unplaced += self._builder.allocated[known:]
+            one = slot._replace(pa=slot.pa_of(iova), iova=iova, end=iova + (1 << slot.level.lo))
+            new = self._fmt.table(number, child)
+            self.changes.place.append(Change("map", one.pa, number, iova, slot.word, new, one.target()))
+            after[table.index_of(iova)] = new
 
-    def _leaf(self, entry: Entry) -> int | None:
-        """Keep, replace, wipe or cut a leaf."""
+    def _leaf(self, slot: Slot, table: Table, after: dict[int, int]) -> None:
+        """Keep, replace, wipe, cut or resize a leaf."""
+        first = table.index_of(slot.iova)
+        words = table.words[first : first + slot.entries].tolist()
         if self._request.remap:
-            return self._remap(entry)
-        number, iova = entry.level.number, entry.iova
-        pieces = self._pieces(entry)
-        if len(pieces) == 1:
-            piece = pieces[0]
-            later = piece.later.oa if piece.later else None
-            if not piece.change:
-                if self._request.owed:
-                    self.changes.owed.append(entry.target())
-                return entry.word
-            if later is None or self._builder.fits(number, later, iova):
-                return self._convert(LeafRun(entry.pa, 1, number, iova, entry.word, 0, piece))
-        child, leaves = self._builder.build(number - 1, iova, pieces)
-        fold = [(run.entry_pa, run.entries) for run in leaves]
-        new = self._fmt.table(number, child)
-        self.changes.cut.append(Change("cut", entry.pa, number, iova, entry.word, new, entry.target(), fold))
-        for run in leaves:
-            if run.piece.change:
-                self._convert(run)
-            elif self._request.owed:
-                self._owe(run, entry.ranges)
-        return None
+            self._remap(slot, words, table, after)
+            return
+        pieces = self._pieces(slot, table)
+        if self._divides(slot, pieces):
+            if slot.entries > 1:
+                self._resize(slot, words, pieces, table, after)
+            else:
+                after[first] = self._cut(slot, pieces)
+            return
+        piece = pieces[0]
+        if piece.change:
+            size = self._fmt.leaf_size(slot.size_lg2)
+            words = self._convert(Laid(slot.pa, slot.entries, size, slot.iova, slot.word, 0, piece), words)
+        elif self._request.owed:
+            self.changes.owed.append(slot.target())
+        after.update(enumerate(words, first))
 
-    def _remap(self, entry: Entry) -> int | None:
+    def _remap(self, slot: Slot, words: list[int], table: Table, after: dict[int, int]) -> None:
         """Clear a leaf before the owner change, and lay its whole span out again after it."""
-        self.changes.wipe.append(
-            Change("wipe", entry.pa, entry.level.number, entry.iova, entry.word, 0, entry.target())
-        )
-        return self._lay_out(entry._replace(word=0), ((entry.iova, entry.end),))
+        for i, word in enumerate(words):
+            iova = slot.iova + (i << slot.level.lo)
+            change = Change("wipe", slot.pa + 8 * i, slot.level.number, iova, word, 0, slot.target())
+            self.changes.wipe.append(change)
+            after[table.index_of(iova)] = 0
+        self._lay_out(slot._replace(word=0), ((slot.iova, slot.end),), table, after)
 
-    def _pointer(self, entry: Entry) -> Outcome:
-        """Descend; or unlink the table, where all that it translates goes."""
-        number = entry.level.number
-        child = int(self._fmt.table_pa(entry.word))
-        if entry.covered and all(s.oa is None for s in self._request.layout(entry.iova, entry.end)):
-            outcome = Outcome(True, None, list(self._subtree(number - 1, child)), [])
+    def _cut(self, slot: Slot, pieces: list[Piece]) -> int:
+        """Put a table in place of a plain leaf; the pointer to it."""
+        number = slot.level.number
+        child, leaves = self._builder.build(number - 1, slot.iova, pieces)
+        new = self._fmt.table(number, child)
+        fold = [(laid.entry_pa, laid.entries) for laid in leaves]
+        self.changes.cut.append(Change("cut", slot.pa, number, slot.iova, slot.word, new, slot.target(), fold))
+        self._finish(leaves, slot.ranges)
+        return new
+
+    def _resize(self, slot: Slot, words: list[int], pieces: list[Piece], table: Table, after: dict[int, int]) -> None:
+        """Take a run apart in its place; what needs a table below is a plain leaf first, and then cut."""
+        level = slot.level
+        rows, below = self._builder.split(level.number, pieces)
+        leaves = [laid for row in rows for laid in self._builder.laid(row, slot.pa_of(row.iova))]
+        new = {each.iova: each.word for laid in leaves for each in self._entries(laid)}
+        for iova, parts in below.items():
+            new[iova] = self._fmt.leaf(level.lo, pieces[0].oa + iova - slot.iova, parts[0].attrs)
+        spread = [(slot.pa, slot.entries)]
+        for i, old in enumerate(words):
+            iova = slot.iova + (i << level.lo)
+            change = Change("resize", slot.pa + 8 * i, level.number, iova, old, new[iova], slot.target())
+            change.spread = spread
+            self.changes.resize.append(change)
+            after[table.index_of(iova)] = new[iova]
+        for iova, parts in below.items():
+            plain = Slot(level, slot.pa_of(iova), iova, iova + (1 << level.lo), new[iova], slot.ranges)
+            after[table.index_of(iova)] = self._cut(plain, parts)
+        for laid in leaves:
+            if laid.piece.change:
+                after.update(enumerate(self._convert(laid), table.index_of(laid.iova)))
+        self._finish([laid for laid in leaves if not laid.piece.change], slot.ranges)
+
+    def _pointer(self, slot: Slot) -> tuple[int, Outcome]:
+        """Descend; or unlink the table, where all that it translates goes. The word that the entry will hold."""
+        number = slot.level.number
+        if self._fmt.child_level(slot.word, number) != number - 1:
+            raise HitlessError(
+                "the planner changes only tables whose pointers lead one level down",
+                where=f"{slot.level} iova {slot.iova:#x} entry {slot.word:#x}",
+                do="unmap the range and map it again",
+            )
+        child = int(self._fmt.table_pa(slot.word))
+        level = self._fmt.levels[number - 1]
+        if slot.covered and all(s.oa is None for s in self._request.layout(slot.iova, slot.end)):
+            outcome = Outcome(empty=True, tables=list(self._subtree(number - 1, child)))
         else:
-            outcome = self.table(number - 1, child, entry.iova, entry.ranges)
+            table = Table(level, child, slot.iova, self._memory.view(child, 1 << level.bits), slot)
+            divided = [] if self._in_place else self._divided_runs(table, slot.ranges)
+            if divided:
+                return self._swap(table, slot, divided), Outcome()
+            outcome = self._table(table, slot.ranges)
         if outcome.empty:
             self.changes.unlinked += outcome.tables
             self.changes.wipe.append(
-                Change("prune", entry.pa, number, entry.iova, entry.word, 0, entry.target(tables=True))
+                Change("prune", slot.pa, number, slot.iova, slot.word, 0, slot.target(tables=True))
             )
-        return outcome
+            return 0, outcome
+        return outcome.pointer or slot.word, outcome
+
+    # -- runs, where a mix of forms is not allowed
+
+    def _divided_runs(self, table: Table, ranges: Ranges) -> list[tuple[Slot, list[Piece]]]:
+        """The runs of a table that have to be taken apart."""
+        number = table.level.number
+        if self._request.remap or not any(each.entries_lg2 for each in self._fmt.leaf_sizes if each.level == number):
+            return []
+        runs = [
+            (slot, self._pieces(slot, table))
+            for slot in slots(self._fmt, table, ranges)
+            if slot.entries > 1 and self._fmt.present(slot.word)
+        ]
+        return [(slot, pieces) for slot, pieces in runs if self._divides(slot, pieces)]
+
+    def _swap(self, table: Table, parent: Slot, divided: list[tuple[Slot, list[Piece]]]) -> int:
+        """Build a table that says the same with smaller leaves, and swap the pointer; the pointer to it."""
+        words = table.words.copy()
+        for slot, _ in divided:
+            first = table.index_of(slot.iova)
+            words[first : first + slot.entries] = 0
+        pieces = [piece for _, parts in divided for piece in parts]
+        pa, leaves = self._builder.build(table.level.number, table.base, pieces, words)
+        new = self._fmt.table(parent.level.number, pa)
+        change = Change(
+            "resize", parent.pa, parent.level.number, parent.iova, parent.word, new, parent.target(tables=True)
+        )
+        self.changes.resize.append(change)
+        self.changes.swapped.append((table.pa, table.level.table_lg2))
+        self.changes.swap_folds += carried(self._fmt, table.level, words, table.pa, pa)
+        number = table.level.number
+        hardware, clears = self._fmt.hardware_set(number), self._fmt.hardware_clears(number)
+        for slot, _ in divided:
+            self.changes.swap_folds += (
+                Fold(laid.entry_pa, slot.pa, slot.entries, hardware & ~clears, laid.entries, clears=clears)
+                for laid in leaves
+                if slot.iova <= laid.iova < slot.end and hardware
+            )
+        self._finish(leaves, parent.ranges)
+        left = without(parent.ranges, [(slot.iova, slot.end) for slot, _ in divided])
+        self._table(table._replace(pa=pa, words=words), left, swapped=True)
+        return new
 
     # -- parts
 
-    def _pieces(self, entry: Entry) -> list[Piece]:
+    def _pieces(self, slot: Slot, table: Table) -> list[Piece]:
         """The leaf's span by what becomes of it; every edge is one that a leaf may not cross."""
-        number = entry.level.number
-        old_oa, attrs = self._fmt.leaf_oa(entry.word, number), self._fmt.attrs(entry.word, number)
+        number, first = slot.level.number, table.index_of(slot.iova)
+        old_oa = self._fmt.leaf_oa(slot.word, number)
+        if slot.entries > 1:
+            attrs = joined_attrs(self._fmt, table.words[first : first + slot.entries], number)
+        else:
+            attrs = self._fmt.attrs(slot.word, number)
         hardware = self._fmt.hardware_set(number)
-        pieces = []
-        for segment in self._request.layout(entry.iova, entry.end):
-            oa = old_oa + segment.start - entry.iova
+        pieces: list[Piece] = []
+        for segment in self._request.layout(slot.iova, slot.end):
+            oa = old_oa + segment.start - slot.iova
             if segment.oa is None:
                 change = "wipe"
             elif segment.oa == oa and drop(segment.attrs ^ attrs, hardware) == 0:
                 change = ""
             else:
                 change = "replace"
-            pieces.append(Piece(segment.start, segment.end, oa, attrs, segment if change else None, change))
+            if change == "wipe" and pieces and pieces[-1].change == "wipe":
+                gone = pieces[-1]
+                later = Segment(gone.start, segment.end, None, 0)
+                pieces[-1] = gone._replace(end=segment.end, later=later)
+            else:
+                pieces.append(Piece(segment.start, segment.end, oa, attrs, segment if change else None, change))
         return pieces
 
-    def _convert(self, run: LeafRun) -> int:
-        """Replace or wipe each leaf of a run; the last one's word afterwards."""
-        size_lg2 = self._fmt.levels[run.level].lo
-        later = cast(Segment, run.piece.later)
-        new = 0
-        for i in range(run.entries):
-            pa, iova = run.entry_pa + 8 * i, run.iova + (i << size_lg2)
-            old = (run.first + i * run.increment) & MASK64
-            target = Target(iova, iova + (1 << size_lg2) - 1, size_lg2, run.level, False)
-            new = 0 if later.oa is None else self._fmt.leaf(size_lg2, later.oa + iova - later.start, later.attrs)
+    def _divides(self, slot: Slot, pieces: list[Piece]) -> bool:
+        """Whether a leaf cannot stay whole until the refresh."""
+        if len(pieces) > 1:
+            return True
+        later = pieces[0].later.oa if pieces[0].later else None
+        return later is not None and not self._builder.fits(slot.size_lg2, later, slot.iova)
+
+    def _entries(self, laid: Laid, words: Sequence[int] | None = None) -> Iterator[Entry]:
+        """The entries of leaves, with the words that they hold where those are known better."""
+        lg2, number = laid.size.lg2, laid.size.level
+        lo = self._fmt.levels[number].lo
+        for i in range(laid.entries):
+            iova = laid.iova + (i << lo)
+            start = iova >> lg2 << lg2
+            word = words[i] if words is not None else (laid.first + i * laid.increment) & MASK64
+            yield Entry(laid.entry_pa + 8 * i, iova, word, Target(start, start + (1 << lg2) - 1, lg2, number, False))
+
+    def _finish(self, leaves: Sequence[Laid], ranges: Ranges) -> None:
+        """Convert the leaves of a new table whose pieces change; owe what the others owe."""
+        for laid in leaves:
+            if laid.piece.change:
+                self._convert(laid)
+            elif self._request.owed:
+                self._owe(laid, ranges)
+
+    def _convert(self, laid: Laid, words: Sequence[int] | None = None) -> list[int]:
+        """Replace or wipe leaves; the words that their entries will hold."""
+        number, later = laid.size.level, cast(Segment, laid.piece.later)
+        new_words = []
+        for each in self._entries(laid, words):
+            old, new = each.word, 0 if later.oa is None else self._word(laid, later, each)
             if later.oa is None or self._request.wipe_first:
-                self.changes.wipe.append(Change("wipe", pa, run.level, iova, old, 0, target))
+                self.changes.wipe.append(Change("wipe", each.pa, number, each.iova, old, 0, each.target))
                 old = 0
             if later.oa is not None:
                 kind: Kind = "replace" if old else "map"
-                self.changes.place.append(Change(kind, pa, run.level, iova, old, new, target))
-        return new
+                self.changes.place.append(Change(kind, each.pa, number, each.iova, old, new, each.target))
+            new_words.append(new)
+        return new_words
 
-    def _link(self, entry: Entry, new: int) -> None:
-        """Store into an empty entry."""
-        self.changes.place.append(
-            Change("map", entry.pa, entry.level.number, entry.iova, entry.word, new, entry.target())
-        )
+    def _word(self, laid: Laid, later: Segment, entry: Entry) -> int:
+        """What an entry of a leaf will hold."""
+        start, lg2 = entry.target.first, laid.size.lg2
+        first = self._fmt.leaf(lg2, cast(int, later.oa) + start - later.start, later.attrs)
+        if not laid.size.entries_lg2:
+            return first
+        index = (entry.iova - start) >> self._fmt.levels[laid.size.level].lo
+        return (first + index * self._fmt.run_step(lg2)) & MASK64
 
-    def _owe(self, run: LeafRun, ranges: Ranges) -> None:
-        """Owe an invalidation for the leaves of an unchanged run that the conversion touches."""
-        lo = self._fmt.levels[run.level].lo
-        end = run.iova + (run.entries << lo)
+    def _owe(self, laid: Laid, ranges: Ranges) -> None:
+        """Owe an invalidation for unchanged leaves that the conversion touches."""
+        lg2, number = laid.size.lg2, laid.size.level
+        end = laid.iova + (laid.entries << self._fmt.levels[number].lo)
         for start, stop in ranges:
-            at, until = max(start, run.iova) >> lo << lo, min(-(-stop >> lo) << lo, end)
+            at, until = max(start, laid.iova) >> lg2 << lg2, min(-(-stop >> lg2) << lg2, end)
             if at < until:
-                self.changes.owed.append(Target(at, until - 1, lo, run.level, False))
+                self.changes.owed.append(Target(at, until - 1, lg2, number, False))
 
     def _subtree(self, number: int, pa: int) -> Iterator[tuple[int, int]]:
         """The tables of a subtree, root first."""
@@ -233,63 +342,4 @@ class Survey:
             words = self._memory.view(pa, 1 << level.bits)
             for word in words[words != 0].tolist():
                 if self._fmt.present(word) and not self._fmt.is_leaf(word, number):
-                    yield from self._subtree(number - 1, int(self._fmt.table_pa(word)))
-
-    # -- merging
-
-    def _whole(self, level: Level, base: int, words: U64Array, after: dict[int, int | None]) -> int | None:
-        """The one leaf that could stand in this table's place after the plan, with A and D of all (rule M1)."""
-        if None in after.values():
-            return None
-        segments = self._request.layout(base, base + (1 << level.lo + level.bits))
-        segment = next(segments)
-        parent = level.number + 1
-        if segment.oa is None or next(segments, None) is not None or not self._builder.fits(parent, segment.oa, base):
-            return None
-        now = words.copy()
-        now[list(after)] = as_words(cast(U64Array, list(after.values())))
-        count = np.arange(len(now), dtype=np.uint64)
-        should = self._fmt.leaf(level.lo, as_words(segment.oa) + (count << np.uint64(level.lo)), segment.attrs)
-        hardware = self._fmt.hardware_set(level.number)
-        if not np.array_equal(drop(now, hardware), drop(should, hardware)):
-            return None
-        attrs = int(np.bitwise_or.reduce(self._fmt.attrs(now, level.number)))
-        return self._fmt.leaf(self._fmt.levels[parent].lo, segment.oa, attrs)
-
-    def _folds(self, level: Level, pa: int, below: dict[int, Outcome]) -> list[Fold]:
-        """Where A and D may still appear until the merge's wait; the entry is known only to the parent."""
-        mine = Fold(0, pa, 1 << level.bits, self._fmt.hardware_set(level.number))
-        return [mine, *(fold for outcome in below.values() for fold in outcome.folds)]
-
-    def _merge(self, level: Level, pa: int, iova: int, word: int, outcome: Outcome) -> None:
-        """Put the leaf in place of the table that an outcome describes."""
-        target = Target(iova, iova + (1 << level.lo) - 1, level.lo, None, True)
-        self.changes.merge.append(Change("merge", pa, level.number, iova, word, cast(int, outcome.whole), target))
-        self.changes.freed += outcome.tables
-        self.changes.folds += [fold._replace(entry_pa=pa) for fold in outcome.folds if fold.hardware]
-
-
-def _by_entry(ranges: Ranges, base: int, lo: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """Sorted ranges by the table entry that translates them."""
-    index, inside = -1, list[tuple[int, int]]()
-    for start, end in ranges:
-        at = start
-        while at < end:
-            here = (at - base) >> lo
-            stop = min(end, base + (here + 1 << lo))
-            if here != index and inside:
-                yield index, inside
-                inside = []
-            index = here
-            inside.append((at, stop))
-            at = stop
-    if inside:
-        yield index, inside
-
-
-def _stays_empty(words: U64Array, after: dict[int, int | None]) -> bool:
-    """Whether nothing is left in a table once the touched entries hold what they shall."""
-    if any(word != 0 for word in after.values()):
-        return False
-    touched = int(np.count_nonzero(words[list(after)]))
-    return int(np.count_nonzero(words)) == touched
+                    yield from self._subtree(self._fmt.child_level(word, number), int(self._fmt.table_pa(word)))

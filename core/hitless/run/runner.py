@@ -19,6 +19,7 @@ from hitless.guest_memfd.log import LogConversion, LogFile, open_log, read_log
 from hitless.plugin import VendorRegistry
 from hitless.run.result import LogCounts, Row, RunResult
 from hitless.run.world import World, open_world
+from hitless.units import size_text
 
 Progress: TypeAlias = Callable[[str, int, int | None], None]
 
@@ -76,6 +77,13 @@ class _Pass:
                 where=f"line {conversion.line_number}: {conversion.text}",
                 rule="slots are " + ", ".join(f"[{s.gpa:#x}, {s.end:#x})" for s in slots.slots),
                 do="describe the guest's memory with [[guest.slot]] or --memory",
+            )
+        page = self.world.guest.page_size
+        if (conversion.start | conversion.end) % page:
+            raise BadInput(
+                f"range [{conversion.start:#x}, {conversion.end:#x}) is not one of whole {size_text(page)} pages",
+                where=f"line {conversion.line_number}: {conversion.text}",
+                do="give guest.page_size as the guest that made the log has it",
             )
         try:
             done = self.world.guest.convert(

@@ -54,9 +54,9 @@ class Station:
         changes = prepared.changes
         levels = self.domain.vendor.page_format.levels
         near = []
-        for change in [*changes.cut, *changes.merge, *changes.wipe, *changes.place][:_NEAR_SPANS]:
+        for change in [*changes.resize, *changes.cut, *changes.merge, *changes.wipe, *changes.place][:_NEAR_SPANS]:
             level = levels[change.level]
-            lo = level.lo if change.kind in ("cut", "merge") or (change.old and change.kind == "wipe") else 0
+            lo = level.lo if change.kind in ("cut", "merge", "resize") or (change.old and change.kind == "wipe") else 0
             lo = lo if lo > levels[0].lo else level.lo + level.bits
             near.append((change.iova >> lo << lo, (change.iova >> lo << lo) + (1 << lo)))
         for target in changes.owed[:_NEAR_SPANS]:
@@ -64,7 +64,7 @@ class Station:
             near.append((target.first >> lo << lo, (target.first >> lo << lo) + (1 << lo)))
         steps = sum(1 for _ in prepared.plan.steps())
         self.skip = max(1, steps // _MANY_STEPS)
-        self.engine.rate = 12 if changes.cut else 1
+        self.engine.rate = 12 if changes.cut or changes.resize else 1
         self.engine.begin(conversion, near)
 
     def finish(self) -> Row:
@@ -125,7 +125,8 @@ def open_guest(config: Config) -> GuestMemfd:
     told = config.guest
     slots = Slots([Slot(each.gpa, each.offset, each.size) for each in told.slots])
     hunk_lg2 = told.hunk.bit_length() - 1
-    guest = GuestMemfd(slots, make_backing(told.backing, GUEST_PA, slots.size, hunk_lg2), hunk_lg2)
+    backing = make_backing(told.backing, GUEST_PA, slots.size, hunk_lg2)
+    guest = GuestMemfd(slots, backing, hunk_lg2, page_size=told.page_size)
     if told.owner == "shared":
         for slot in slots.slots:
             guest.set_owner(slot.gpa, slot.end, HOST)
@@ -156,7 +157,7 @@ def _open_station(
     domain = Domain.open(told.name, vendor, guest, machine.arena, machine.tables, attach, settings)
     guest.notifiers.append(domain)
     machine.tables.reset_peak()
-    lanes = [Lane(unit, unit.attachments[device]) for unit, _, devices in attach for device, _ in devices]
+    lanes = [Lane(unit, unit.attachments[device, None]) for unit, _, devices in attach for device, _ in devices]
     engine = DmaEngine(
         guest, lanes, domain.default_attrs, random.Random(machine.rng.random()), domain.policy.maps_private
     )

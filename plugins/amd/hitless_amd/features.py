@@ -4,13 +4,53 @@ from attrs import frozen
 
 from hitless.plugin import feature
 
+_V1, _V2 = ("amd/v1",), ("amd/v2",)
+
 
 @frozen
 class AmdFeatures:
     """Features of AMD-Vi; see docs/facts/amd.md for the ids."""
 
-    mode: int = feature(4, "DTE.Mode: levels of the v1 table", "AMD-LVL-8", (3, 4, 5, 6))
-    force_coherent: bool = feature(True, "FC in new leaves: DMA snoops", "AMD-PTE-7")
+    mode: int = feature(4, "DTE.Mode: levels of the v1 table", "AMD-LVL-8", (1, 2, 3, 4, 5, 6))
+    hats: int = feature(
+        2, "EFR.HATS: v1 tables of at most 4 levels (0), 5 (1) or 6 (2)", "AMD-LVL-14", (0, 1, 2), formats=_V1
+    )
+    dynamic_top: bool = feature(
+        False,
+        "the root of a v1 table may grow by levels: up to what HATS allows instead of `mode`",
+        "AMD-LIVE-8",
+        formats=_V1,
+    )
+    force_coherent: bool = feature(True, "FC in new v1 leaves: DMA snoops", "AMD-PTE-7", formats=_V1)
+    had: int = feature(
+        3, "DTE.HAD: hardware sets no bits in v1 leaves (0), A (1), A and D (3)", "AMD-DTE-5", (0, 1, 3), formats=_V1
+    )
+    size7: bool = feature(
+        False, "the planner may lay out size-7 runs, 8K to 512M, beside default sizes", "AMD-LVL-12", formats=_V1
+    )
+    rewrite_copies: bool = feature(
+        False,
+        "the copies of a size-7 run may be rewritten one by one; else the table that holds the run is swapped",
+        "AMD-LIVE-6",
+        unconfirmed=True,
+        formats=_V1,
+    )
+    erratum_512g: bool = feature(True, "an erratum forbids the 512 GiB leaf", "AMD-LVL-4", formats=_V1)
+    c_bit: int = feature(0, "SME: position of the C-bit; 0: memory encryption is off", "AMD-PTE-14", (0, 47, 51))
+    guest_levels: int = feature(4, "DTE.GuestPagingMode: levels of the v2 table", "AMD-GPT-2", (4, 5), formats=_V2)
+    sign_extended: bool = feature(
+        False,
+        "input of v2 tables is sign-extended, as for a process; else only the lower half is used, as for PASID 0",
+        "AMD-GPT-6",
+        formats=_V2,
+    )
+    nx: bool = feature(
+        True, "EFR.NX: bit 63 of v2 entries denies execution, else it is reserved", "AMD-GPT-5", formats=_V2
+    )
+    glx: int = feature(
+        1, "EFR.GLX: GCR3 tables of at most 1, 2 or 3 levels, minus 1", "AMD-GCR-2", (0, 1, 2), formats=_V2
+    )
+    ia: bool = feature(True, "EFR.IA: the unit has INVALIDATE_IOMMU_ALL", "AMD-CMD-7")
     np_cache: bool = feature(
         False,
         "capability header bit 26, NpCache: not-present entries are cached (emulated units)",
@@ -18,7 +58,7 @@ class AmdFeatures:
     )
     cut_may_replace: bool = feature(
         False,
-        "a leaf may be cut and one of its pages replaced in one store; if not, leaves that differ in size and address must not meet",
+        "one store may cut a leaf and replace a page of it; if not, cached leaves never differ in size and address",
         "AMD-LIVE-2",
         formats=("amd/v1", "amd/v2"),
         unconfirmed=True,
@@ -38,3 +78,9 @@ class AmdFeatures:
         ("no", "iotlb", "iotlb+atc"),
         unconfirmed=True,
     )
+
+    def impossible(self) -> str | None:
+        """Combinations that no unit has."""
+        if self.mode > 4 + self.hats:
+            return f"mode {self.mode} needs more levels than the {4 + self.hats} of hats = {self.hats} (AMD-LVL-14)"
+        return None

@@ -10,12 +10,13 @@ from hitless_amd import rules
 from hitless_amd.commands import AmdCommands
 from hitless_amd.events import AmdEvents
 from hitless_amd.features import AmdFeatures
+from hitless_amd.formats import v1_format, v2_format
 from hitless_amd.ownership import Rmp
-from hitless_amd.v1 import AmdV1
+from hitless_amd.structures import AmdStructures
 
 
 class AmdPlugin:
-    """AMD-Vi: v1 host tables, the RMP."""
+    """AMD-Vi: v1 host tables, v2 guest tables, the RMP."""
 
     api = API
     title = "AMD-Vi (AMD I/O Virtualization Technology, 48882)"
@@ -26,11 +27,14 @@ class AmdPlugin:
 
     @hookimpl
     def page_formats(self, features: AmdFeatures) -> Mapping[str, PageFormat]:
-        return {"amd/v1": AmdV1(features.mode, force_coherent=features.force_coherent)}
+        return {
+            "amd/v1": v1_format(features, features.mode),
+            "amd/v2": v2_format(features, features.guest_levels),
+        }
 
     @hookimpl
     def split_rules(self, page_format: PageFormat, features: AmdFeatures) -> SplitRules:
-        return rules.split_rules(page_format)
+        return rules.split_rules(page_format, features)
 
     @hookimpl
     def recipes(self, page_format: PageFormat, features: AmdFeatures) -> Recipes:
@@ -38,11 +42,11 @@ class AmdPlugin:
 
     @hookimpl
     def commands(self, page_format: PageFormat, features: AmdFeatures) -> AmdCommands:
-        return AmdCommands()
+        return AmdCommands(page_format, features)
 
     @hookimpl
     def events(self, page_format: PageFormat, features: AmdFeatures) -> AmdEvents:
-        return AmdEvents()
+        return AmdEvents(page_format)
 
     @hookimpl
     def hardware(self, page_format: PageFormat, features: AmdFeatures) -> HardwareFacts:
@@ -51,6 +55,10 @@ class AmdPlugin:
     @hookimpl
     def ownership(self, page_format: PageFormat, features: AmdFeatures) -> Rmp:
         return Rmp(features)
+
+    @hookimpl
+    def structures(self, page_format: PageFormat, features: AmdFeatures) -> AmdStructures:
+        return AmdStructures(page_format, features)
 
 
 plugin = AmdPlugin()

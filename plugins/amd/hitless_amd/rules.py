@@ -8,17 +8,21 @@ from hitless.pagetable import PageFormat
 from hitless.refresh.recipes import Recipes, Scope, SplitRules, one_store
 from hitless_amd.features import AmdFeatures
 
-_LARGEST_LEAF_LG2 = 30
+_LARGEST_LEAF_LG2 = 30  # a hunk is no larger
 
 
-def split_rules(page_format: PageFormat) -> SplitRules:
-    """4K, 2M and 1G; never 512 GiB, which an erratum forbids (AMD-LVL-4)."""
-    sizes = tuple(lg2 for lg2 in page_format.leaf_lg2s if lg2 <= _LARGEST_LEAF_LG2)
-    return SplitRules(sizes, "AMD-LVL-3, AMD-LVL-4")
+def split_rules(page_format: PageFormat, features: AmdFeatures) -> SplitRules:
+    """4K, 2M and 1G; size-7 runs up to 512M between them where they are asked for (AMD-LVL-12)."""
+    sizes = tuple(
+        size.lg2
+        for size in page_format.leaf_sizes
+        if size.lg2 <= _LARGEST_LEAF_LG2 and (features.size7 or not size.entries_lg2)
+    )
+    return SplitRules(sizes, "AMD-LVL-3, AMD-LVL-4, AMD-LVL-12, AMD-GPT-3")
 
 
 def recipes(features: AmdFeatures) -> Recipes:
-    """One store each; only what removes a table pointer needs PDE = 1."""
+    """One store each, in v1 and v2 alike; only what removes a table pointer needs PDE = 1."""
     appears = Scope.LEAF if features.np_cache else Scope.NONE
     return Recipes(
         cut=one_store(Scope.LEAF, "AMD-LIVE-1, AMD-INV-11"),

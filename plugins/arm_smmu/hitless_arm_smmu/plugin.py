@@ -11,11 +11,13 @@ from hitless_arm_smmu.commands import ArmSmmuCommands
 from hitless_arm_smmu.events import ArmSmmuEvents
 from hitless_arm_smmu.features import ArmSmmuFeatures
 from hitless_arm_smmu.ownership import Gpt
+from hitless_arm_smmu.stage1 import ArmStage1
 from hitless_arm_smmu.stage2 import ArmStage2
+from hitless_arm_smmu.structures import ArmSmmuStructures
 
 
 class ArmSmmuPlugin:
-    """SMMUv3: stage 2 tables, the GPT."""
+    """SMMUv3: tables of both stages, stream tables, the GPT."""
 
     api = API
     title = "Arm SMMUv3 (System Memory Management Unit, IHI0070)"
@@ -26,11 +28,11 @@ class ArmSmmuPlugin:
 
     @hookimpl
     def page_formats(self, features: ArmSmmuFeatures) -> Mapping[str, PageFormat]:
-        return {"arm_smmu/stage2": ArmStage2(features.bbml, s2fwb=features.s2fwb, httu=features.httu)}
+        return {"arm_smmu/stage2": ArmStage2(features.stage2), "arm_smmu/stage1": ArmStage1(features.stage1)}
 
     @hookimpl
     def split_rules(self, page_format: PageFormat, features: ArmSmmuFeatures) -> SplitRules:
-        return rules.split_rules(page_format)
+        return rules.split_rules(page_format, features)
 
     @hookimpl
     def recipes(self, page_format: PageFormat, features: ArmSmmuFeatures) -> Recipes:
@@ -38,15 +40,19 @@ class ArmSmmuPlugin:
 
     @hookimpl
     def commands(self, page_format: PageFormat, features: ArmSmmuFeatures) -> ArmSmmuCommands:
-        return ArmSmmuCommands(features)
+        return ArmSmmuCommands(features, page_format)
 
     @hookimpl
     def events(self, page_format: PageFormat, features: ArmSmmuFeatures) -> ArmSmmuEvents:
-        return ArmSmmuEvents()
+        return ArmSmmuEvents(page_format.stage)
 
     @hookimpl
     def hardware(self, page_format: PageFormat, features: ArmSmmuFeatures) -> HardwareFacts:
         return rules.hardware(features)
+
+    @hookimpl
+    def structures(self, page_format: PageFormat, features: ArmSmmuFeatures) -> ArmSmmuStructures:
+        return ArmSmmuStructures(features, page_format)
 
     @hookimpl
     def ownership(self, page_format: PageFormat, features: ArmSmmuFeatures) -> Gpt:

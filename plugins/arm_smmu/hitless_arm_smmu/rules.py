@@ -20,12 +20,13 @@ from hitless.refresh.recipes import (
 )
 from hitless_arm_smmu.commands import WHOLE_TAG_COMMANDS
 from hitless_arm_smmu.features import ArmSmmuFeatures
-from hitless_arm_smmu.stage2 import NT
+from hitless_arm_smmu.vmsa import NT
 
 
-def split_rules(page_format: PageFormat) -> SplitRules:
-    """4K pages, 2M and 1G blocks."""
-    return SplitRules(page_format.leaf_lg2s, "ARM-LVL-2", WHOLE_TAG_COMMANDS)
+def split_rules(page_format: PageFormat, features: ArmSmmuFeatures) -> SplitRules:
+    """Pages and blocks, and runs if they are asked for."""
+    sizes = (size.lg2 for size in page_format.leaf_sizes if features.contiguous or not size.entries_lg2)
+    return SplitRules(tuple(sizes), "ARM-LVL-2, ARM-LVL-3", WHOLE_TAG_COMMANDS)
 
 
 def old_with_nt(old: int, new: int) -> int:
@@ -38,15 +39,19 @@ def new_with_nt(old: int, new: int) -> int:
     return new | NT.mask
 
 
-_CUT: Mapping[int, Recipe | Impossible] = {
-    0: Impossible(
-        "arm_smmu.bbml0-cut",
-        "at BBML 0 a block becomes a table only by break-before-make, and DMA in between faults",
+def _refused(kind: str, change: str, do: str, scope: Scope) -> Impossible:
+    """What BBML 0 does only by break-before-make."""
+    return Impossible(
+        f"arm_smmu.bbml0-{kind}",
+        f"at BBML 0 {change} only by break-before-make, and DMA in between faults",
         "ARM-LIVE-4",
-        "use an SMMU with IDR3.BBML 1 or 2, hunks of 4K, or conversions of whole leaves; "
-        "or set allow_break = true on the domain",
-        break_before_make(Scope.LEAF, "ARM-LIVE-1, ARM-LIVE-4"),
-    ),
+        f"use an SMMU with IDR3.BBML 1 or 2, {do}; or set allow_break = true on the domain",
+        break_before_make(scope, "ARM-LIVE-1, ARM-LIVE-4"),
+    )
+
+
+_CUT: Mapping[int, Recipe | Impossible] = {
+    0: _refused("cut", "a block becomes a table", "hunks of 4K, or conversions of whole leaves", Scope.LEAF),
     1: Recipe(
         (Round(old_with_nt, Scope.LEAF, "old | nT"), Round(new_word, Scope.LEAF, "new")),
         "ARM-LIVE-5, ARM-TLBI-11",
@@ -54,15 +59,14 @@ _CUT: Mapping[int, Recipe | Impossible] = {
     2: one_store(Scope.LEAF, "ARM-LIVE-7, ARM-TLBI-11"),
 }
 _MERGE: Mapping[int, Recipe | Impossible] = {
-    0: Impossible(
-        "arm_smmu.bbml0-merge",
-        "at BBML 0 a table becomes a block only by break-before-make, and DMA in between faults",
-        "ARM-LIVE-4",
-        "use an SMMU with IDR3.BBML 1 or 2, or merge never; or set allow_break = true on the domain",
-        break_before_make(Scope.TABLE, "ARM-LIVE-1, ARM-LIVE-4"),
-    ),
+    0: _refused("merge", "a table becomes a block", "or merge never", Scope.TABLE),
     1: Recipe((Round(new_with_nt, Scope.TABLE, "new | nT"), Round(new_word, Scope.LEAF, "new")), "ARM-LIVE-6"),
     2: one_store(Scope.TABLE, "ARM-LIVE-7"),
+}
+_RESIZE: Mapping[int, Recipe | Impossible] = {
+    0: _refused("resize", "the Contiguous bit changes", "or lay out no runs", Scope.LEAF),
+    1: one_store(Scope.LEAF, "ARM-LIVE-11"),
+    2: one_store(Scope.LEAF, "ARM-LIVE-11"),
 }
 
 
@@ -78,14 +82,20 @@ def recipes(features: ArmSmmuFeatures) -> Recipes:
         wipe=one_store(Scope.LEAF, "ARM-LIVE-1"),
         map=one_store(Scope.NONE, "ARM-TLBI-10"),
         prune=one_store(Scope.TABLE, "ARM-TLBI-4"),
+        resize=_RESIZE[features.bbml],
     )
 
 
 def hardware(features: ArmSmmuFeatures) -> HardwareFacts:
-    """Below BBML 2 overlapping entries of different size may conflict; invalid descriptors are not cached."""
+    """Below BBML 2 overlapping entries of different size may conflict; invalid descriptors are not cached.
+
+    At BBML 1 a change of the Contiguous bit makes no conflict (ARM-LIVE-11).
+    """
     return HardwareFacts(
-        "ARM-LIVE-7, ARM-LIVE-10, ARM-TLBI-10",
+        "ARM-LIVE-7, ARM-LIVE-10, ARM-LIVE-11, ARM-STE-4, ARM-TLBI-10",
         size_conflict=features.bbml < 2,
+        run_conflict=features.bbml == 0,
         address_conflict=True,
         coherent=features.coherent,
+        caches_bad_structures=True,
     )

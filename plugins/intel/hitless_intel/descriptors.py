@@ -1,15 +1,29 @@
-"""Layouts of VT-d's queued invalidation descriptors, 128 bits each.
+"""Layouts of VT-d's queued invalidation descriptors, 128 bits each; in scalable mode 256, the upper half 0.
 
 Spec: VT-d 5.10, section 6.5.2. Facts: INTEL-QI-*.
 """
+
+from collections.abc import Mapping
 
 from hitless.bits import Field, Layout, bit, reserved
 
 CONTEXT_CACHE, IOTLB, DEVICE_TLB, WAIT = 1, 2, 3, 5
 PASID_IOTLB, PASID_CACHE, PASID_DEVICE_TLB = 6, 7, 8
 
-GLOBAL, DOMAIN, PAGE = 1, 2, 3
-"""Granularities of the IOTLB descriptor."""
+NOT_MODELLED = {
+    4: "interrupt entry cache invalidate",
+    9: "page group response",
+    0xA: "HPT cache invalidate",
+}
+"""Types that hardware takes, but that concern nothing here: interrupts, page requests, the host permission table."""
+
+GLOBAL, DOMAIN, DEVICE = 1, 2, 3
+"""Granularities of the context cache descriptor; of the IOTLB descriptor the first two, and PAGE."""
+PAGE = 3
+ALL_OF_PASID = 2
+"""Granularity of the PASID IOTLB descriptor, besides PAGE."""
+PASIDS_OF_DOMAIN, ONE_PASID, EVERY_PASID = 0, 1, 3
+"""Granularities of the PASID cache descriptor."""
 
 _TYPE = (Field("type[3:0]", 3, 0), Field("type[6:4]", 11, 9))
 _DID = Field("DID", 31, 16)
@@ -27,12 +41,12 @@ LAYOUTS = {
         "VT-d 5.10 6.5.2",
         (
             *_TYPE,
-            Field("G", 5, 4, values={1: "global", 2: "domain", 3: "device"}),
+            Field("G", 5, 4, values={GLOBAL: "global", DOMAIN: "domain", DEVICE: "device"}),
             reserved(8, 6),
             reserved(15, 12),
             _DID,
             Field("SID", 47, 32),
-            Field("FM", 49, 48),
+            Field("FM", 49, 48, "low function bits that do not count"),
             reserved(63, 50),
             reserved(127, 64),
         ),
@@ -94,7 +108,7 @@ LAYOUTS = {
         "VT-d 5.10 6.5.2",
         (
             *_TYPE,
-            Field("G", 5, 4, values={2: "all of the PASID", 3: "page"}),
+            Field("G", 5, 4, values={ALL_OF_PASID: "all of the PASID", PAGE: "page"}),
             reserved(8, 6),
             reserved(15, 12),
             _DID,
@@ -109,7 +123,7 @@ LAYOUTS = {
         "VT-d 5.10 6.5.2",
         (
             *_TYPE,
-            Field("G", 5, 4, values={0: "domain", 1: "PASID", 3: "global"}),
+            Field("G", 5, 4, values={PASIDS_OF_DOMAIN: "domain", ONE_PASID: "PASID", EVERY_PASID: "global"}),
             reserved(8, 6),
             reserved(15, 12),
             _DID,
@@ -138,6 +152,16 @@ LAYOUTS = {
         128,
     ),
 }
+
+
+def descriptor_layouts(*, wide: bool) -> Mapping[int, Layout]:
+    """Every descriptor by type; ``wide``: with the upper half of scalable mode (INTEL-QI-1)."""
+    if not wide:
+        return LAYOUTS
+    return {
+        kind: Layout(narrow.name, narrow.source, (*narrow.fields, reserved(255, 128)), 256)
+        for kind, narrow in LAYOUTS.items()
+    }
 
 
 def descriptor_type(low: int) -> int:

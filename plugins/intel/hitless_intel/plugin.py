@@ -6,16 +6,16 @@ from hitless.hardware.facts import HardwareFacts
 from hitless.pagetable import PageFormat
 from hitless.plugin import API, hookimpl
 from hitless.refresh.recipes import Recipes, SplitRules
-from hitless_intel import rules
+from hitless_intel import formats, rules
 from hitless_intel.commands import IntelCommands
 from hitless_intel.events import IntelEvents
-from hitless_intel.features import IntelFeatures
+from hitless_intel.features import FIRST_STAGE, SECOND_STAGE, IntelFeatures
 from hitless_intel.ownership import Tdx
-from hitless_intel.second_stage import SecondStage
+from hitless_intel.structures import IntelStructures
 
 
 class IntelPlugin:
-    """VT-d: second-stage tables, TDX."""
+    """VT-d: second-stage and first-stage tables, their structures, TDX."""
 
     api = API
     title = "Intel VT-d (Virtualization Technology for Directed I/O)"
@@ -26,11 +26,10 @@ class IntelPlugin:
 
     @hookimpl
     def page_formats(self, features: IntelFeatures) -> Mapping[str, PageFormat]:
-        large = ((1,) if features.sslps_2m else ()) + ((2,) if features.sslps_1g else ())
-        fmt = SecondStage(
-            features.haw, snoop_control=features.snoop_control, dirty=features.ssads, leaf_levels=(0, *large)
-        )
-        return {"intel/second-stage": fmt}
+        return {
+            SECOND_STAGE: formats.second_stage(features, features.aw, dirty=features.ssads),
+            FIRST_STAGE: formats.first_stage(features, features.first_stage_levels, extended=features.eafe),
+        }
 
     @hookimpl
     def split_rules(self, page_format: PageFormat, features: IntelFeatures) -> SplitRules:
@@ -38,19 +37,23 @@ class IntelPlugin:
 
     @hookimpl
     def recipes(self, page_format: PageFormat, features: IntelFeatures) -> Recipes:
-        return rules.recipes(features)
+        return rules.recipes(page_format, features)
 
     @hookimpl
     def commands(self, page_format: PageFormat, features: IntelFeatures) -> IntelCommands:
-        return IntelCommands(features)
+        return IntelCommands(features, page_format.name)
 
     @hookimpl
     def events(self, page_format: PageFormat, features: IntelFeatures) -> IntelEvents:
-        return IntelEvents()
+        return IntelEvents(scalable=features.scalable(page_format.name))
+
+    @hookimpl
+    def structures(self, page_format: PageFormat, features: IntelFeatures) -> IntelStructures:
+        return IntelStructures(page_format, features)
 
     @hookimpl
     def hardware(self, page_format: PageFormat, features: IntelFeatures) -> HardwareFacts:
-        return rules.hardware(features)
+        return rules.hardware(page_format, features)
 
     @hookimpl
     def ownership(self, page_format: PageFormat, features: IntelFeatures) -> Tdx:

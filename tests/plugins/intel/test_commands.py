@@ -134,10 +134,10 @@ def test_device_blocks_cover_exactly_the_target(bounds):
 
 @given(ranges, st.booleans())
 def test_decode_reads_back_what_was_encoded(bounds, pointers):
-    """The declared effects of a target's commands are the target."""
+    """The declared effects of a target's commands are the target, in legacy mode and nothing else."""
     found = [effect for words in QI.invalidate(Target(*bounds, 12, None, pointers), DID) for effect in QI.decode(words)]
     assert (found[0].first, found[-1].last) == bounds
-    assert {(each.tag, each.tables, each.leaves) for each in found} == {(DID, pointers, True)}
+    assert {(each.tag, each.tag_mask, each.tables, each.leaves) for each in found} == {(DID, 0xFFFF, pointers, True)}
 
 
 def test_what_a_page_selective_command_drops():
@@ -223,20 +223,6 @@ def test_what_a_device_tlb_command_drops(high, first, last):
     assert (effect.drains_reads, effect.drains_writes) == (True, True)
 
 
-@pytest.mark.parametrize(
-    "low",
-    [
-        0x11, 0x1234_0021, 0x8001_1234_0031,  # context cache: global, domain, device
-        0x7_0001_0026, 0x7_0001_0036,  # PASID IOTLB: all, page
-        0x7_0001_0007, 0x7_0001_0017, 0x37,  # PASID cache: domain, PASID, global
-        0x7_8001_0008,  # PASID device TLB
-    ],
-)  # fmt: skip
-def test_structures_and_pasids_leave_second_stage_entries(low):
-    """Legal descriptors whose targets no second-stage translation is filed under."""
-    assert isinstance(only(QI, low, 0), NoEffect)
-
-
 LEGAL = {
     "context": (0x31, 0, [*range(6, 9), *range(12, 16), *range(50, 64), *range(64, 128)]),
     "iotlb": (PAGES, 0x1040, [8, *range(12, 16), *range(32, 64), *range(71, 76)]),
@@ -258,11 +244,21 @@ def test_reserved_bits_stop_the_queue(name):
         assert isinstance(only(QI, whole & TOP, whole >> 64), Illegal), f"bit {bit}"
 
 
-@pytest.mark.parametrize("kind", [0x0, 0x4, 0x9, 0xA, 0xF, 0x202, 0xE05])
+@pytest.mark.parametrize("kind", [0x0, 0xB, 0xC, 0xD, 0xE, 0xF, *(high << 9 | 2 for high in range(1, 8)), 0xE05])
 def test_unknown_types_stop_the_queue(kind):
-    """The type is in bits 11:9 and 3:0 (INTEL-QI-1, INTEL-QI-10)."""
-    assert isinstance(only(QI, kind | 0x30, 0), Illegal)
+    """The type is in bits 11:9 and 3:0; the status register tells (INTEL-QI-1, INTEL-QI-10)."""
+    effect = only(QI, kind | 0x30, 0)
+    assert isinstance(effect, Illegal)
+    assert "IQE" in effect.why
     assert "unknown" in QI.describe((kind | 0x30, 0))
+
+
+@pytest.mark.parametrize(("kind", "name"), [(4, "interrupt entry"), (9, "page group"), (0xA, "HPT")])
+def test_what_is_not_modelled_is_named_and_legal(kind, name):
+    """Descriptors that concern no translation (INTEL-QI-11)."""
+    assert isinstance(only(QI, kind | 0x10, 0), NoEffect)
+    assert name in QI.describe((kind | 0x10, 0))
+    assert "not modelled" in QI.describe((kind | 0x10, 0))
 
 
 @pytest.mark.parametrize("low", [0x1, 0x2, 0x6, 0x16, 0x27])

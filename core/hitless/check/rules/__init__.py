@@ -1,7 +1,5 @@
 """The rules, each a small piece of its own. See docs/rules.md."""
 
-from collections.abc import Sequence
-
 from hitless.check.rules.base import OutcomeRule, Rule, Seen
 from hitless.check.rules.outcomes import (
     ConvertedIsSafe,

@@ -52,7 +52,8 @@ class ConvertedIsSafe(OutcomeRule):
         if run is None or not run.converts or seen.fault or seen.moment != "running":
             return None
         if seen.pa not in (run.old_pa, run.new_pa):
-            return f"DMA to a converted page reaches {seen.pa:#x}, neither the old page {run.old_pa:#x} nor the new {run.new_pa:#x}"
+            pages = f"neither the old page {run.old_pa:#x} nor the new {run.new_pa:#x}"
+            return f"DMA to a converted page reaches {seen.pa:#x}, {pages}"
         return None
 
 

@@ -77,7 +77,8 @@ class SizesAgree(Rule):
         for start, end, owner, entry_lg2 in engine.verdicts.owners.entries(span.oa, end_pa):
             if owner == GUEST and _class(entry_lg2, classes) != mine:
                 at = span.start + start - span.oa
-                text = f"a leaf of {lg2_text(span.leaf_lg2)} leads to a guest-owned page with a {lg2_text(entry_lg2)} entry"
+                leaf, entry = lg2_text(span.leaf_lg2), lg2_text(entry_lg2)
+                text = f"a leaf of {leaf} leads to a guest-owned page with an entry of {entry}"
                 self.broken(engine, at, at + end - start, text, where="memory", held=describe(span, engine.subject))
                 return
 

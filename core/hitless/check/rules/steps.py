@@ -17,7 +17,7 @@ from hitless.pagetable import WRITE
 from hitless.plan import Fill, Invalidate, Own, Release, Store, Wait
 from hitless.refresh.commands import Target, join_targets
 from hitless.refresh.levels import table_levels
-from hitless.units import WORD_MAX, lg2_text
+from hitless.units import WORD_MAX, align_down, align_up, lg2_text
 
 
 class NoConflict(Rule):
@@ -33,28 +33,34 @@ class NoConflict(Rule):
             return
         if not isinstance(span, LeafSpan) or not span.stable:
             return
-        for fact in engine.facts.over(span.start, span.end):
+        size_lg2 = span.leaf_lg2
+        low, high = align_down(span.start, size_lg2), align_up(span.end, size_lg2)
+        for fact in engine.facts.over(low, high):
             if fact.kind or not fact.stable or not fact.alive & engine.places.caches:
                 continue
-            size = fact.leaf_lg2 != span.leaf_lg2
+            size = fact.leaf_lg2 != size_lg2
             address = fact.oa - fact.start != span.oa - span.start
-            if (
+            if not (
                 (size and hardware.size_conflict)
                 or (address and hardware.address_conflict)
                 or (size and address and hardware.size_address_conflict)
-            ) and _grants(engine, span, fact):
+            ):
+                continue
+            start, end = max(fact.start, low), min(fact.end, high)
+            if _grants(engine, span, start, end):
                 differs = " and ".join(name for name, is_so in (("size", size), ("address", address)) if is_so)
                 text = f"two entries that differ in {differs} may be cached for one address"
-                start, end = max(fact.start, span.start), min(fact.end, span.end)
                 seen = f"beside {describe(span, engine.subject)}"
                 held = describe(fact, engine.subject)
                 self.broken(engine, start, end, text, seen=seen, where="cache", held=held, born=fact.born)
 
 
-def _grants(engine: Engine, span: LeafSpan, fact: Held) -> bool:
+def _grants(engine: Engine, span: LeafSpan, start: int, end: int) -> bool:
     """Whether the owner check lets the new leaf into the cache beside the old one."""
-    clipped = span.clip(fact.start, fact.end)
-    return any(verdict.ok for _, _, verdict in engine.verdicts.granted(clipped))
+    if not engine.verdicts.cached:
+        return True
+    verdicts = engine.verdicts.over(start, end, span.oa + start - span.start, span.leaf_lg2)
+    return any(verdict.ok for _, _, verdict in verdicts)
 
 
 class FreedTables(Rule):

@@ -1,0 +1,185 @@
+"""What stands before the page tables: device table, context and PASID entries, stream table, as a vendor declares them.
+
+A translation starts from (device, PASID or none, IOVA, access). The unit holds one base register; from there it
+reads one structure after the other until it knows which tables to walk. A vendor gives two pure functions for that,
+:meth:`Structures.start` and :meth:`Structures.step`, as a page format gives a walk step, and two that write
+structures. Reading, caching and dropping are core's.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
+
+from hitless.bits import Layout
+from hitless.pagetable import READ, WRITE, PageFormat
+from hitless.refresh.commands import Words
+
+
+class StageRoot(NamedTuple):
+    """One stage's tables.
+
+    Args:
+        root_pa: of the root table; a guest physical address where this is stage 1 over a stage 2.
+        tag: what cached entries of this stage are filed under.
+    """
+
+    page_format: PageFormat
+    root_pa: int
+    tag: int
+
+
+class Fetch(NamedTuple):
+    """The next structure that the unit reads.
+
+    Args:
+        structure: its name in :attr:`Structures.layouts`.
+        pa: of its first word.
+        words: 64-bit words of it.
+        context: what the vendor's own step has to remember until the words are there.
+        stage2: ``pa`` is a guest physical address, and is translated by these tables first.
+    """
+
+    structure: str
+    pa: int
+    words: int
+    context: tuple[int, ...] = ()
+    stage2: StageRoot | None = None
+
+
+class Found(NamedTuple):
+    """What the structures say of a device's requests.
+
+    Args:
+        mode: ``translate``; ``bypass``: addresses are used as they are; ``abort``: every request is refused.
+        stage1, stage2: tables; both in a nested translation.
+        tag: what the whole translation is filed under: stage 1's tag, or stage 2's where there is no stage 1.
+        rights: READ | WRITE that the structures grant.
+        ats: the device may ask for translations and hold them.
+    """
+
+    mode: Literal["translate", "bypass", "abort"]
+    stage1: StageRoot | None
+    stage2: StageRoot | None
+    tag: int
+    rights: int = READ | WRITE
+    ats: bool = False
+
+    @property
+    def stage(self) -> str:
+        """Which kind of entry the whole translation is cached as: ``1``, ``2`` or ``12``; empty: none."""
+        return ("1" if self.stage1 is not None else "") + ("2" if self.stage2 is not None else "")
+
+
+class BadStructure(NamedTuple):
+    """A structure that hardware refuses.
+
+    Args:
+        structure, pa, words: what was read where (``pa`` as it was fetched: guest physical if a guest owns it); no
+            words: the unit never read it (a device beyond the table).
+        kind: what the vendor's events encode: the event's name or reason code, as text.
+        why: one sentence with the fact id.
+    """
+
+    structure: str
+    pa: int
+    words: tuple[int, ...]
+    kind: str
+    why: str
+
+
+class StructureEntry(NamedTuple):
+    """What the structures shall say of a device, or of one PASID of it.
+
+    Neither stage: requests bypass translation. ``blocked``: they are aborted, whatever the stages.
+    ``tag`` is the whole translation's, as in :class:`Found`.
+    """
+
+    device: int
+    pasid: int | None
+    stage1: StageRoot | None
+    stage2: StageRoot | None
+    tag: int
+    ats: bool = False
+    blocked: bool = False
+
+
+class StructureImage(NamedTuple):
+    """The structures of one unit, ready to be written: nothing reads them before the register holds ``base``.
+
+    Args:
+        base: the register as hardware holds it, mode and size bits included.
+        writes: (pa, words) in any order.
+        blocks: the memory that they lie in, (pa, size_lg2).
+        guest_writes: (gpa, words) of structures that a guest owns, in its own memory.
+    """
+
+    base: int
+    writes: tuple[tuple[int, tuple[int, ...]], ...]
+    blocks: tuple[tuple[int, int], ...]
+    guest_writes: tuple[tuple[int, tuple[int, ...]], ...] = ()
+
+
+class StructureStore(NamedTuple):
+    """One aligned compare-and-exchange of one word, or of two where the vendor's hardware reads them as one."""
+
+    pa: int
+    expected: tuple[int, ...]
+    new: tuple[int, ...]
+
+
+class StructureRound(NamedTuple):
+    """Stores to live structures, in order; then commands; then one wait."""
+
+    stores: tuple[StructureStore, ...]
+    commands: tuple[Words, ...]
+
+
+class TableSource(Protocol):
+    """Where memory for structures comes from."""
+
+    def allocate(self, size_lg2: int = 12) -> int:
+        """Address of a zeroed, naturally aligned block; raises OutOfTableMemory."""
+
+
+class GuestMemory(TableSource, Protocol):
+    """Guest memory for structures that a guest owns, by guest physical address."""
+
+    def store(self, gpa: int, word: int) -> None:
+        """Write one word."""
+
+
+class Structures(Protocol):
+    """A vendor's structures; ``layouts`` holds each one's bits by name (``dte``, ``context``, ``ste``)."""
+
+    layouts: Mapping[str, Layout]
+
+    def start(self, base: int, device: int, pasid: int | None) -> Fetch | Found | BadStructure:
+        """The first structure to read for a request; ``base`` is the register, mode and size bits included."""
+
+    def step(self, fetch: Fetch, words: tuple[int, ...]) -> Fetch | Found | BadStructure:
+        """What the words that were read lead to: a pure function."""
+
+    def stage1_tag(self, tag: int, space: int) -> int:
+        """What stage 1 over a stage 2 files its entries under, and the combined results theirs.
+
+        ``tag`` is stage 2's; ``space`` tells the address spaces of one guest apart (ASID, PASID, PSCID).
+        """
+
+    def setup(
+        self, entries: Sequence[StructureEntry], tables: TableSource, guest: TableSource | None = None
+    ) -> StructureImage:
+        """Structures of a unit for all of its devices; what is not named is refused by hardware.
+
+        ``guest`` gives memory for structures that a nested entry's guest owns, by guest physical address.
+
+        Raises:
+            OutOfTableMemory.  HitlessError: the vendor's structures cannot say this.
+        """
+
+    def change(self, base: int, entry: StructureEntry, load: Callable[[int], int]) -> Sequence[StructureRound]:
+        """How one live entry comes to say something else, as an attach, a new root or a fence asks for.
+
+        Args:
+            base: the register.
+            entry: what it shall say; with ``blocked``, how a device that must not reach memory is cut off.
+            load: reads one word of memory.
+        """

@@ -1,0 +1,159 @@
+"""What stands in a table: its entries by leaf, run, pointer and gap, with the ranges that touch them."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from hitless.bits import MASK64, U64Array, as_words, drop
+from hitless.pagetable import Level, PageFormat
+from hitless.refresh.commands import Target
+
+Ranges: TypeAlias = Sequence[tuple[int, int]]
+
+
+class Slot(NamedTuple):
+    """Adjacent entries that are one thing: a leaf, a run, a pointer, or empty; with the ranges inside.
+
+    ``pa`` and ``iova`` are the first entry's, ``word`` is what it holds (of an empty slot: all hold it).
+    """
+
+    level: Level
+    pa: int
+    iova: int
+    end: int
+    word: int
+    ranges: Ranges
+
+    @property
+    def entries(self) -> int:
+        return (self.end - self.iova) >> self.level.lo
+
+    @property
+    def covered(self) -> bool:
+        """Whether all that it translates converts."""
+        return len(self.ranges) == 1 and self.ranges[0] == (self.iova, self.end)
+
+    @property
+    def size_lg2(self) -> int:
+        """log2 of the bytes that a leaf or pointer here translates."""
+        return (self.end - self.iova).bit_length() - 1
+
+    def pa_of(self, iova: int) -> int:
+        """Address of the entry for an IOVA inside."""
+        return self.pa + 8 * ((iova - self.iova) >> self.level.lo)
+
+    def target(self, *, tables: bool = False) -> Target:
+        """What a cache may hold of the slot as it is."""
+        return Target(self.iova, self.end - 1, self.size_lg2, None if tables else self.level.number, tables)
+
+
+class Table(NamedTuple):
+    """One table: where it lies, the first IOVA that it translates, and the words that it holds.
+
+    ``parent`` is the slot whose pointer leads to it; None: it is the root.
+    """
+
+    level: Level
+    pa: int
+    base: int
+    words: U64Array
+    parent: Slot | None
+
+    @property
+    def end(self) -> int:
+        return self.base + (len(self.words) << self.level.lo)
+
+    def index_of(self, iova: int) -> int:
+        """The index of the entry for an IOVA."""
+        return (iova - self.base) >> self.level.lo
+
+    def pa_of(self, iova: int) -> int:
+        """Address of the entry for an IOVA."""
+        return self.pa + 8 * self.index_of(iova)
+
+
+def slots(fmt: PageFormat, table: Table, ranges: Ranges) -> Iterator[Slot]:
+    """The slots of a table that sorted ranges touch, in order."""
+    now: Slot | None = None
+    for start, end in ranges:
+        at = start
+        while at < end:
+            if now is None or at >= now.end:
+                found = _slot(fmt, table, at, end)
+                if now is None:
+                    now = found
+                elif not now.word and not found.word and now.end == found.iova:
+                    now = now._replace(end=found.end)
+                else:
+                    yield now
+                    now = found
+            stop = min(end, now.end)
+            inside = list(now.ranges)
+            if inside and inside[-1][1] == at:
+                inside[-1] = (inside[-1][0], stop)
+            else:
+                inside.append((at, stop))
+            now = now._replace(ranges=inside)
+            at = stop
+    if now is not None:
+        yield now
+
+
+def _slot(fmt: PageFormat, table: Table, at: int, end: int) -> Slot:
+    """The slot at an IOVA; a gap reaches up to the next entry that is not empty, or to ``end``."""
+    level, lo = table.level, table.level.lo
+    index = table.index_of(at)
+    word = int(table.words[index])
+    first = at >> lo << lo
+    stop = first + (1 << lo)
+    if not word:
+        last = table.index_of(end - 1)
+        used: list[int] = np.flatnonzero(table.words[index : last + 1]).tolist() if last > index else []
+        stop = table.base + ((index + used[0] if used else last + 1) << lo)
+    elif fmt.present(word) and fmt.is_leaf(word, level.number):
+        lg2 = int(fmt.leaf_lg2(word, level.number))
+        if lg2 > lo:
+            first = at >> lg2 << lg2
+            stop, word = first + (1 << lg2), int(table.words[table.index_of(first)])
+    return Slot(level, table.pa_of(first), first, stop, word, ())
+
+
+def without(ranges: Ranges, gone: Ranges) -> list[tuple[int, int]]:
+    """Sorted ranges without what sorted spans cover."""
+    left: list[tuple[int, int]] = []
+    for start, end in ranges:
+        at = start
+        for a, b in gone:
+            if b <= at or a >= end:
+                continue
+            if a > at:
+                left.append((at, a))
+            at = max(at, b)
+        if at < end:
+            left.append((at, end))
+    return left
+
+
+# -- many words at once
+
+
+def joined_attrs(fmt: PageFormat, words: U64Array, level: int) -> int:
+    """The attributes of leaves that become one, or of all entries of a run: A and D of any (rule M1)."""
+    found = as_words(fmt.attrs(words, level))
+    clears = fmt.hardware_clears(level)
+    return int(np.bitwise_or.reduce(found)) & ~clears | int(np.bitwise_and.reduce(found)) & clears
+
+
+def lead_to(fmt: PageFormat, words: U64Array, level: Level, iova: int, oa: int, attrs: int) -> bool:
+    """Whether adjacent entries, the first for ``iova``, are leaves that map it to ``oa`` on with these attributes."""
+    number = level.number
+    if not bool(np.all(np.logical_and(fmt.present(words), fmt.is_leaf(words, number)))):
+        return False
+    hardware = fmt.hardware_set(number)
+    if bool(np.any(drop(as_words(fmt.attrs(words, number)), hardware) != np.uint64(attrs & ~hardware & MASK64))):
+        return False
+    away = np.arange(len(words), dtype=np.uint64) << np.uint64(level.lo)
+    sizes = np.broadcast_to(as_words(fmt.leaf_lg2(words, number)), words.shape)
+    inside = (away + np.uint64(iova)) & ((np.uint64(1) << sizes) - np.uint64(1))
+    return bool(np.array_equal(as_words(fmt.leaf_oa(words, number)) + inside, away + np.uint64(oa)))
