@@ -24,7 +24,6 @@ class Violation:
         until: the step before which a walk could last read it; -1: it always could, or nothing was cached.
         why: the declared fact behind it.
         do: what would mend the plan.
-        timeline: how it came to it, line by line; see :func:`hitless.check.story.told`.
     """
 
     rule: str
@@ -39,7 +38,6 @@ class Violation:
     until: int = -1
     why: str = ""
     do: str = ""
-    timeline: tuple[str, ...] = ()
 
 
 @define

@@ -7,8 +7,8 @@ rule forbids, and nothing if not.
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
-from hitless.check.cached import Outcome
 from hitless.check.replay import Replay
+from hitless.check.replay.cached import Outcome
 from hitless.hardware.caches import CachedLeaf
 from hitless.hardware.facts import HardwareFacts
 
@@ -105,7 +105,8 @@ def conflicts(ask: Ask, hardware: HardwareFacts) -> Ending:
                     asked = ask.code("write")
                     shapes = f"[({one.leaf_lg2}, {_to(one, ask):#x}), ({other.leaf_lg2}, {_to(other, ask):#x})]"
                     return [
-                        f"held = [(leaf.leaf_lg2, leaf.pa + {ask.iova:#x} - leaf.start) for leaf in replay.cached({asked})]",
+                        f"leaves = replay.cached({asked})",
+                        f"held = [(leaf.leaf_lg2, leaf.pa + {ask.iova:#x} - leaf.start) for leaf in leaves]",
                         f"assert all(shape in held for shape in {shapes}), held",
                     ]
         return []
@@ -162,7 +163,9 @@ def sizes_differ(iova: int) -> Ending:
         size = replay.owners.entry_lg2(pa)
         if leaf.size_lg2 == size:
             return []
-        return [f"assert (replay.leaf({iova:#x}).size_lg2, replay.owners.entry_lg2({pa:#x})) == ({leaf.size_lg2}, {size})"]
+        return [
+            f"assert (replay.leaf({iova:#x}).size_lg2, replay.owners.entry_lg2({pa:#x})) == ({leaf.size_lg2}, {size})"
+        ]
 
     return ending
 

@@ -57,3 +57,11 @@ class Readable:
         found = [int(each.words[(pa - each.pa) >> 3]) for each in self._older if each.pa <= pa < each.end]
         now = self.memory.load(pa)
         return [word for word in dict.fromkeys(found) if word != now]
+
+    def why(self, pa: int) -> str:
+        """Why an older word of an address may be read; empty: none may."""
+        if not self.older(pa):
+            return ""
+        if all(each.cleaned for each in self._older if each.pa <= pa < each.end):
+            return "no barrier stands behind the store yet"
+        return "the store was not pushed out of the CPU's cache, and this walker does not snoop"

@@ -1,6 +1,6 @@
 """What a replay's units and devices hold, and what commands and waits do to it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from attrs import define, field
@@ -31,9 +31,10 @@ class Outcome(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A cached leaf; with ``fault``, a cached not-present entry."""
+    """A cached leaf, and the IOVA that was asked for; with ``fault``, a cached not-present entry."""
 
     leaf: CachedLeaf
+    asked: int
     fault: str = ""
 
     def covers(self, iova: int) -> bool:
@@ -65,7 +66,11 @@ class Spared(NamedTuple):
 
 @define(eq=False)
 class Place:
-    """What one unit holds under one tag, with the ATCs of the devices behind it."""
+    """What one unit holds under one tag, with the ATCs of the devices behind it.
+
+    Args:
+        grants: whether the owner check, where it is made anew for each access, lets a request use an entry now.
+    """
 
     unit: str
     tag: int
@@ -73,6 +78,7 @@ class Place:
     pointers: list[CachedTable] = field(factory=list)
     atcs: dict[int, list[Entry]] = field(factory=dict)
     flight: list[Flight] = field(factory=list)
+    grants: Callable[[Entry], bool] = lambda _entry: True
 
     def cache(self, device: int | None) -> list[Entry]:
         """What the unit holds, or a device's ATC."""
@@ -85,11 +91,19 @@ class Place:
                 cache.append(entry)
 
     def use(self, entry: Entry) -> None:
-        """Requests use a translation and have not completed."""
+        """Requests use a translation, if it is granted now, and have not completed."""
+        if entry.fault or not self.grants(entry):
+            return
         for write, right in ((False, READ), (True, WRITE)):
             known = any(each.entry == entry and each.write == write for each in self.flight)
-            if entry.leaf.rights & right and not entry.fault and not known:
+            if entry.leaf.rights & right and not known:
                 self.flight.append(Flight(entry, write))
+
+    def use_all(self) -> None:
+        """Requests use everything that is cached."""
+        for cache in (self.leaves, *self.atcs.values()):
+            for entry in cache:
+                self.use(entry)
 
 
 @define(eq=False)
@@ -140,8 +154,10 @@ class Port:
             if place.flight and not place.leaves and not any(place.atcs.values()):
                 self.spared.append(Spared(2, "the wait does not drain the request that used it", wait.source))
                 self.notes.append(f"still in flight: a request that used the {place.flight[0].entry}")
-            for entry in dict.fromkeys(entry for cache in _caches(place) for entry in cache):
-                self.notes.append(f"still cached: the {entry}")
+            place.use_all()
+            for where, cache in _caches(place):
+                for entry in cache:
+                    self.notes.append(f"still in the {where}: the {entry}")
 
     @staticmethod
     def _ends(request: Flight, wait: Completes) -> bool:
@@ -175,7 +191,7 @@ class Port:
             for entry in [each for each in place.leaves if _takes(drops, each)]:
                 place.use(entry)
                 place.leaves.remove(entry)
-                self.notes.append(f"gone: the {entry}")
+                self.notes.append(f"gone from the TLB: the {entry}")
             if drops.tables:
                 place.pointers = [each for each in place.pointers if not each.targeted(drops)]
             for request in place.flight:
@@ -227,9 +243,13 @@ class Port:
             self.spared.append(spared)
 
 
-def _caches(place: Place) -> Iterator[list[Entry]]:
-    yield place.leaves
-    yield from place.atcs.values()
+_PARTLY = "the command covers only a part of it, and a cached entry that is larger than the command stays"
+
+
+def _caches(place: Place) -> Iterator[tuple[str, list[Entry]]]:
+    yield f"TLB, tag {place.tag:#x}", place.leaves
+    for device, cache in place.atcs.items():
+        yield f"ATC of device {device:#x}", cache
 
 
 def _takes(drops: Drops, entry: Entry) -> bool:
@@ -252,9 +272,11 @@ def why_spared(drops: Drops, tag: int, entry: Entry) -> Spared | None:
         return Spared(3, f"the command is for entries of stage {' and '.join(sorted(drops.stages))}", drops.source)
     if drops.leaf_levels is not None and leaf.level not in drops.leaf_levels:
         levels = ", ".join(map(str, sorted(drops.leaf_levels)))
-        return Spared(3, f"the command drops leaves of level {levels} only, this one stood at {leaf.level}", drops.source)
+        return Spared(
+            3, f"the command drops leaves of level {levels} only, this one stood at {leaf.level}", drops.source
+        )
     if drops.leaf_match is Match.PIECE_INSIDE:
-        return Spared(3, f"the command covers only a part of it, and takes {Match.PIECE_INSIDE.value}", drops.source)
+        return Spared(3, _PARTLY, drops.source)
     return Spared(1, "the command does not target it", drops.source)
 
 
@@ -270,6 +292,3 @@ def why_pointer_spared(drops: Drops, tag: int, pointer: CachedTable) -> Spared |
     if not pointer.targeted(drops):
         return Spared(3, "the command covers only a part of what goes through the pointer", drops.source)
     return None
-
-
-__all__: Sequence[str] = ("Entry", "Flight", "Outcome", "Place", "Port", "Spared", "why_pointer_spared", "why_spared")

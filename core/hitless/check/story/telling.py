@@ -5,15 +5,15 @@ The lines are those of a replay that ends in the violation, without the steps th
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from attrs import evolve, frozen
+from attrs import frozen
 
-from hitless.check.cached import Spared
 from hitless.check.replay import Line, Replay
-from hitless.check.report import Report, Violation
+from hitless.check.replay.scene import Scene
+from hitless.check.report import Violation
 from hitless.check.rules import all_rules
-from hitless.check.scene import Scene
+from hitless.check.story.program import program
+from hitless.check.story.witness import Script, find_script
 from hitless.check.subject import Subject
-from hitless.check.witness import Script, find_script
 from hitless.explain import explain_entry
 from hitless.pagetable import Leaf, WalkFault, walk
 from hitless.plan import Barrier, Fill, Invalidate, Own, Release, Step, Store, Wait
@@ -24,10 +24,10 @@ _MOST_OWNS = 4
 
 @frozen
 class Story:
-    """One violation, told.
+    """One violation, told: plain texts, which cross processes.
 
     Args:
-        who: vendor and format.
+        who: vendor and format, and what was checked.
         what: what is wrong, one sentence.
         at: the entry behind it, and where it was held.
         lines: the timeline.
@@ -35,8 +35,7 @@ class Story:
         why: what made it so, with the declared facts.
         do: what mends the plan.
         again: the one command that repeats it.
-        tell: the numbers of the steps that are told.
-        script: the interleaving; None: no request of a device shows it.
+        program: the program that replays it; empty: no request of a device shows it.
     """
 
     who: str
@@ -47,8 +46,7 @@ class Story:
     why: str
     do: str
     again: str = ""
-    tell: tuple[int, ...] = ()
-    script: Script | None = None
+    program: str = ""
 
     def __str__(self) -> str:
         head = [f"{self.who}: {self.what}", *([f"  at   {self.at}"] if self.at else [])]
@@ -56,30 +54,40 @@ class Story:
         return "\n".join([*head, *self.lines, *(label + text for label, text in tail if text)])
 
 
-def tell(subject: Subject, violation: Violation, again: str = "") -> Story:
-    """The story of a violation."""
+def tell(subject: Subject, violation: Violation, *, title: str = "", again: str = "", vendor: str = "") -> Story:
+    """The story of a violation.
+
+    Args:
+        subject: what was checked.
+        violation: what :func:`hitless.check.check` found in it.
+        title: what was checked, in a few words: scenario, mutant.
+        again: the command that repeats it.
+        vendor: for the program, the expression that makes the vendor; see :func:`hitless.check.story.program.program`.
+    """
     script = find_script(subject, violation)
     iova = violation.start if script is None else script.iova
     acting = script or Script(Scene.of(subject, [iova]), (), len(subject.steps), lambda _replay: [], iova)
     with Replay.of(acting.scene, subject.steps) as replay:
-        first = _at_first(subject, iova)
         acting.perform(replay)
-        told = sorted(_told(subject, violation, acting, replay))
-        lines = [first, *_timeline(replay.lines, told, violation, len(subject.steps))]
-        spared = [each for port in replay.ports.values() for each in port.spared]
-        why = violation.why or _why(violation, acting, spared)
-        held = _held(violation, acting, replay)
-    fmt = subject.vendor.page_format
+        steps = sorted(_told(subject, violation, acting, replay))
+        lines = [_at_first(subject, iova), *_timeline(replay.lines, steps, violation, len(subject.steps))]
+        why = violation.why or _why(violation, acting, replay)
+        at = _held(violation, acting, replay)
+    who = ", ".join(filter(None, (subject.vendor.page_format.name, title)))
     rule = next((f"{each.id}: {each.sentence}" for each in all_rules(subject) if each.id == violation.rule), "")
-    who = f"{subject.vendor.name} ({fmt.name})"
+    text = ""
+    if script is not None:
+        head, origin = f"{violation.rule}: {violation.what}", f"Found by: {again}" if again else f"Found in: {who}"
+        text = program(script, subject.steps, steps, head=head, origin=origin, vendor=vendor)
     return Story(
-        who, violation.what, held, tuple(map(str, lines)), rule or violation.rule, why, violation.do, again, tuple(told), script
+        who, violation.what, at, tuple(map(str, lines)), rule or violation.rule, why, violation.do, again, text
     )
 
 
-def told(subject: Subject, report: Report) -> list[Violation]:
-    """One violation of each rule, those of the fewest steps first, each with its timeline."""
-    return [evolve(each, timeline=tell(subject, each).lines) for each in report.shortest]
+def tell_plainly(violation: Violation, *, who: str, again: str = "") -> Story:
+    """The story of a violation that was found by running something, not in a plan."""
+    what, step = violation.what, f"  {'break':>5}  {violation.rule} is broken"
+    return Story(who, what, violation.held, (step,), violation.rule, violation.why, violation.do, again)
 
 
 # -- lines
@@ -200,16 +208,23 @@ def _held(violation: Violation, script: Script, replay: Replay) -> str:
     return f"{violation.held}, in {where}" if where else violation.held
 
 
-def _why(violation: Violation, script: Script, spared: Sequence[Spared]) -> str:
+def _why(violation: Violation, script: Script, replay: Replay) -> str:
     """The reason that says most."""
+    spared = [each for port in replay.ports.values() for each in port.spared]
     best = max(spared, key=lambda each: each.weight, default=None)
     if best is not None and best.weight > 1:
         return f"{best.why} ({best.source})"
     if any(look.older for look in script.looks):
-        return "what was stored had not settled when the command was submitted: a walk could still read the older word"
+        return "the command was submitted before the store had settled: a walk could still read the older word"
+    if unsettled := next((read.older for read in replay.reads if read.older), ""):
+        return unsettled
     if violation.where in ("cache", "flight"):
-        return best.why + f" ({best.source})" if best is not None else "no command takes it before a wait"
+        return (
+            f"{best.why} ({best.source})"
+            if best is not None
+            else "no wait has completed behind a command that takes it"
+        )
     return ""
 
 
-__all__ = ["Story", "tell", "told"]
+__all__ = ["Story", "tell", "tell_plainly"]

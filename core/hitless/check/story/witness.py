@@ -10,15 +10,15 @@ from itertools import islice, product
 
 from attrs import define, evolve, field, frozen
 
-from hitless.check import endings
-from hitless.check.cached import Outcome
-from hitless.check.endings import Ask, Ending, Look
 from hitless.check.replay import Replay
+from hitless.check.replay.cached import Outcome
+from hitless.check.replay.scene import Scene
 from hitless.check.report import Violation
 from hitless.check.rules import OutcomeRule, Seen, all_rules
-from hitless.check.scene import Scene
+from hitless.check.story import endings
+from hitless.check.story.endings import Ask, Ending, Look
 from hitless.check.subject import Subject
-from hitless.errors import BadInput
+from hitless.errors import BadInput, BusError
 from hitless.plan import Barrier, Fill, Invalidate, Own, Release, Store, Wait
 from hitless.refresh.levels import table_levels
 from hitless.units import PAGE_LG2, align_down
@@ -111,7 +111,9 @@ class _Search:
     def moments(self, end: int, since: int = 0) -> list[int]:
         """Before which steps a walk may make a difference, the likeliest first."""
         kinds = Barrier | Own | Invalidate | Wait | Release
-        between = [number for number in range(max(self.violation.born, 0), end) if isinstance(self.steps[number], kinds)]
+        born = max(self.violation.born, 0)
+        numbers = [number for number in range(end) if isinstance(self.steps[number], kinds)]
+        between = sorted(numbers, key=lambda number: (number < born, number))
         found = dict.fromkeys([self.violation.born, self.violation.until, end, *between, 0])
         return [each for each in found if since <= each <= end and each >= 0]
 
@@ -189,11 +191,12 @@ class _Search:
 
     def _by_cache(self) -> Iterator[Script]:
         """A translation was held, or used, at an earlier moment."""
-        ended = endings.hits if self.violation.where == "cache" else endings.completes_late
-        for ask, until, (before, piece) in self._earlier():
-            for look in self.looks(ask, before):
-                ending = ended(ask, self.wrong(ask.iova, until))
-                yield self.script((look._replace(piece=piece),), until, ending, ask.iova)
+        ways = [endings.hits, endings.completes_late]
+        for ended in ways if self.violation.where == "cache" else reversed(ways):
+            for ask, until, (before, piece) in self._earlier():
+                for look in self.looks(ask, before):
+                    ending = ended(ask, self.wrong(ask.iova, until))
+                    yield self.script((look._replace(piece=piece),), until, ending, ask.iova)
 
     def _earlier(self) -> Iterator[tuple[Ask, int, tuple[int, int]]]:
         """Requests, ends, and moments with pieces: the likely moments of all before the others."""
@@ -245,8 +248,8 @@ class _Search:
 
     def _conflicts(self) -> Iterator[Script]:
         for ask, until, (before, piece) in self._earlier():
-            for first in self.looks(ask, before):
-                first = first._replace(piece=piece)
+            for look in self.looks(ask, before):
+                first = look._replace(piece=piece)
                 for second in self.looks(ask, until, (first,)):
                     ending = endings.conflicts(ask, self.subject.vendor.hardware)
                     yield self.script((first, second._replace(overtakes=True)), until, ending, ask.iova)
@@ -330,9 +333,13 @@ def _pointers(subject: Subject) -> Iterator[tuple[int, int]]:
     while pending:
         table_pa, number, base = pending.pop()
         level = fmt.levels[number]
-        if not number or not memory.contains(table_pa, 1 << level.table_lg2):
+        if not number:
             continue
-        for index, word in enumerate(memory.view(table_pa, 1 << level.bits).tolist()):
+        try:
+            words = memory.view(table_pa, 1 << level.bits).tolist()
+        except BusError:
+            continue
+        for index, word in enumerate(words):
             if word and fmt.present(word) and not fmt.is_leaf(word, number):
                 iova = fmt.canonical(base + (index << level.lo))
                 yield word, iova

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Iterator
 from attrs import frozen
 
 from hitless.check.subject import CheckUnit, Subject
+from hitless.errors import BusError
 from hitless.hardware.vendor import Vendor
 from hitless.memory import Arena, PhysicalMemory
 from hitless.ownership import HOST
 from hitless.pagetable import PageFormat, Position, entry_pa
-from hitless.plan import Fill, FillRun, Own, Plan, Release, Section, Step, Store
+from hitless.plan import Fill, FillRun, Own, Plan, Release, Section, Step, Store, parse_plan
 from hitless.refresh.levels import table_levels
 from hitless.units import PAGE_LG2, align_down, align_up
 
@@ -90,16 +91,20 @@ def _below(
     """The tables of walks that go on at a pointer."""
     if level and fmt.present(word) and not fmt.is_leaf(word, level):
         for iova in iovas:
-            yield from _path(fmt, memory, Position(fmt.stage, fmt.child_level(word, level), fmt.table_pa(word), iova, 3))
+            yield from _path(
+                fmt, memory, Position(fmt.stage, fmt.child_level(word, level), fmt.table_pa(word), iova, 3)
+            )
 
 
 def _path(fmt: PageFormat, memory: PhysicalMemory, at: object) -> Iterator[tuple[int, int]]:
     while isinstance(at, Position):
         level = fmt.levels[at.level]
-        if not memory.contains(at.table_pa, 1 << level.table_lg2):
+        try:
+            word = memory.load(entry_pa(level, at.table_pa, at.iova))
+        except BusError:  # nothing is there: the walk ends
             return
         yield at.table_pa, level.table_lg2
-        at = fmt.step(at, memory.load(entry_pa(level, at.table_pa, at.iova)))
+        at = fmt.step(at, word)
 
 
 def table_as_fill(memory: PhysicalMemory, pa: int, size_lg2: int) -> Fill:
@@ -137,3 +142,19 @@ def _owners(subject: Subject, iovas: list[int]) -> Iterator[Own]:
         for a, b, owner, size_lg2 in subject.owners.entries(start, end):
             if owner != HOST or size_lg2 != PAGE_LG2:
                 yield Own("BEFORE", a, b, owner, size_lg2)
+
+
+def parse_steps(text: str) -> list[tuple[Section, Step]]:
+    """Steps from a plan's text form, in exactly their order: a section may come more than once.
+
+    Raises:
+        BadInput: a line is not understood.
+    """
+    steps: list[tuple[Section, Step]] = []
+    part: list[str] = []
+    for line in [*text.splitlines(), "["]:
+        if line.startswith("["):
+            steps += parse_plan("\n".join(part)).steps()
+            part = []
+        part.append(line)
+    return steps
