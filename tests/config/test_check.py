@@ -24,7 +24,10 @@ from hitless.plugin import PluginSource, VendorRegistry, hookimpl
 from hitless_amd.plugin import AmdPlugin
 from hitless_amd.v1 import AmdV1
 
-ARM_FEATURES = "bbml, s2fwb, ril, coherent, httu, gpc, vmid16"
+ARM_FEATURES = (
+    "bbml, granule, va_bits, ipa_bits, output_bits, concatenate, ds, contiguous, s2fwb, ns, ril, coherent, httu, gpc, "
+    "two_level, vmid16, asid16"
+)
 GUEST = '[guest]\nmemory = "4G"\n'
 
 
@@ -132,8 +135,38 @@ def test_a_granule_larger_than_a_page_is_refused(faults_of):
     """A format that cannot map the page that the guest converts is a fault with its reason."""
     registry = VendorRegistry([PluginSource("coarse", "dist", "1", "m:plugin", _CoarsePlugin())])
     config = Config(GuestConfig(memory=1 << 30), (DomainConfig("coarse", "d"),))
-    problem = "the smallest page of coarse/v1 is 16K, the guest converts pages of 4K: a cut cannot reach them"
+    problem = (
+        "the smallest page of coarse/v1 is 16K, the guest converts pages of 4K: a cut cannot reach them; give "
+        "guest.page_size, or memory in place under a policy that leaves everything mapped"
+    )
     assert faults_of(check, config, registry) == [f"{problem} @ $.domain[0].format"]
+
+
+@pytest.mark.parametrize(
+    ("guest", "policy", "fault"),
+    [
+        ({}, "check", ""),  # in place, and the owner check alone decides
+        ({}, "wipe", "a cut cannot reach them"),
+        ({"backing": "separate"}, "check", "a cut cannot reach them"),
+        ({"backing": "separate", "page_size": 1 << 16}, "check", ""),
+        ({"backing": "separate", "page_size": 1 << 16}, "wipe", ""),
+        ({"backing": "separate", "page_size": 1 << 14}, "check", "a cut cannot reach them"),
+        ({"backing": "scattered", "page_size": 1 << 16}, "check", "scattered memory lies in pages of 4K"),
+        ({"memory": (1 << 30) + 4096}, "check", "the slot at 0x0 is not made of such pages"),
+    ],
+)
+def test_a_granule_and_the_guests_page(guest, policy, fault, faults_of):
+    """A granule above the guest's page needs memory in place and a policy that leaves everything mapped."""
+    registry = open_registry(None, ["arm_smmu"])
+    told = GuestConfig(**({"memory": 1 << 30} | guest))
+    config = Config(told, (DomainConfig("arm_smmu", "d", features={"granule": "64K"}, policy=policy),))
+    if not fault:
+        check(config, registry)
+        return
+    (found,) = faults_of(check, config, registry)
+    assert found.startswith("the smallest page of arm_smmu/stage2 is 64K, ")
+    assert fault in found
+    assert found.endswith(" @ $.domain[0].format")
 
 
 def test_a_config_that_was_made_by_a_program_is_checked_too(faults_of):

@@ -125,6 +125,15 @@ def test_bad_ranges_are_refused(bad):
         guest_of([]).convert([bad], HOST)
 
 
+def test_a_guest_converts_whole_pages_of_its_own():
+    """With pages of 64K nothing smaller converts."""
+    guest = guest_of([])
+    guest.page_size = 1 << 16
+    assert guest.convert([(0x2_0000, 0x4_0000)], HOST) is not None
+    with pytest.raises(BadInput, match="whole 64K pages"):
+        guest.convert([(0x2_0000, 0x2_1000)], HOST)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("vendor", ["amd", "intel", "arm_smmu"])
 @pytest.mark.parametrize("backing", ["in-place", "separate"])

@@ -93,33 +93,41 @@ def test_a_merge_invalidated_as_a_leaf(vendor):
     assert stand.violations().get("R1")
 
 
+class NewLevel:
+    """An encoder that says the leaves were small already."""
+
+    def __init__(self, encoder):
+        self.encoder = encoder
+
+    def __getattr__(self, name):
+        return getattr(self.encoder, name)
+
+    def invalidate(self, target, tag):
+        return self.encoder.invalidate(target._replace(level=0), tag)
+
+
 def test_arm_ttl_of_the_new_level():
     """Arm: a TTL that names the level after the cut spares the cached block (ARM-TLBI)."""
-    stand = shared_2m("arm_smmu")
-    encoder = stand.domain.planner.assembler.units[0].encoder
-
-    class NewLevel:
-        atc_after_wait = encoder.atc_after_wait
-
-        def __getattr__(self, name):
-            return getattr(encoder, name)
-
-        def invalidate(self, target, tag):
-            return encoder.invalidate(target._replace(level=0), tag)
-
-    assembler = stand.domain.planner.assembler
-    units = tuple(attrs.evolve(unit, encoder=NewLevel()) for unit in assembler.units)
-    stand.domain.planner.assembler = attrs.evolve(assembler, units=units)
-    stand.hide(0x40005000)
-    assert stand.violations().get("F1")
+    found = {}
+    for seed in range(4):
+        stand = shared_2m("arm_smmu", seed=seed)
+        assembler = stand.domain.planner.assembler
+        units = tuple(attrs.evolve(unit, encoder=NewLevel(unit.encoder)) for unit in assembler.units)
+        stand.domain.planner.assembler = attrs.evolve(assembler, units=units)
+        stand.hide(0x40005000)
+        found |= stand.violations()
+    assert found.get("F1")
 
 
 def test_bbml1_cut_without_nt():
     """BBML1: a cut in one store puts block and page into one TLB: F_TLB_CONFLICT at a neighbour (ARM-LIVE)."""
-    stand = shared_2m("arm_smmu", features={"bbml": 1})
-    recipes(stand, cut=one_store(Scope.LEAF, "a mistake"))
-    stand.hide(0x40005000)
-    assert stand.violations().get("N1")
+    found = {}
+    for seed in range(4):
+        stand = shared_2m("arm_smmu", features={"bbml": 1}, seed=seed)
+        recipes(stand, cut=one_store(Scope.LEAF, "a mistake"))
+        stand.hide(0x40005000)
+        found |= stand.violations()
+    assert found.get("N1")
 
 
 def test_the_new_entry_before_the_wait_of_its_break():

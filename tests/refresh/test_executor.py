@@ -83,3 +83,32 @@ def test_only_stores_to_reachable_entries_are_counted(arena):
     arena.store(BASE, 1)
     run.run([Fill(BASE + 0x1000, 12, [FillRun(BASE + 0x1000, 512, 1, 1)]), Store(BASE, 1, 3, 0, "map", 0, 0)])
     assert run.counters.stores == 1
+
+
+RO = 0x80
+
+
+def test_bits_that_hardware_cleared_are_folded_too(arena):
+    """Arm's stage 1 clears its read-only bit when a clean page is written: the new word has it clear as well."""
+    arena.store(BASE, 0x1001 | D)
+    executor(arena).run([Store(BASE, 0x1001 | RO, 0x2001 | RO, D | RO, "replace", 0, 0)])
+    assert arena.load(BASE) == 0x2001 | D
+
+
+def test_they_spread_over_the_run_and_stay_out_of_empty_entries(arena):
+    """What hardware changed in one entry of a run is the whole run's, in whatever form its entries are by now."""
+    for i, word in enumerate((0x1001 | RO, 0x2001 | RO | D, 0, 0x4003 | RO)):
+        arena.store(BASE + 8 * i, word)
+    executor(arena).run([Store(BASE + 8, 0x2001 | RO, 0x9001 | RO, D, "resize", 0, 0, [], [(BASE, 4)])])
+    assert arena.view(BASE, 4).tolist() == [0x1001 | RO | D, 0x9001 | RO | D, 0, 0x4003 | RO | D]
+
+
+def test_release_folds_many_into_many(arena):
+    """Two entries into three, twice side by side; bits that hardware clears are cleared if any source has them so."""
+    table, new = BASE + 0x1000, BASE + 0x2000
+    for i, word in enumerate((1 | RO, 1 | RO | D, 1 | RO, 1)):
+        arena.store(table + 8 * i, word)
+    for i in range(6):
+        arena.store(new + 8 * i, 0x10 * i | RO if i != 1 else 0)
+    executor(arena).run([Release([], [Fold(new, table, 2, D, 3, 2, RO)])])
+    assert arena.view(new, 6).tolist() == [RO | D, 0, 0x20 | RO | D, 0x30, 0x40, 0x50]

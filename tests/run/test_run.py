@@ -6,7 +6,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from hitless.config import check, default_config, load, open_registry
+from hitless.config import GuestConfig, check, default_config, load, open_registry
 from hitless.plugin import PluginSource, hookimpl
 from hitless.run import run_log
 
@@ -99,6 +99,18 @@ def test_a_bad_line_ends_the_run_and_what_was_done_stands(tmp_path, line, says):
     assert result.status == 2
     assert all(says in problem for problem in result.problems)
     assert (result.log.conversions, result.log.pages) == (1, 1)
+
+
+def test_a_line_that_is_not_of_the_guests_pages_ends_the_run(tmp_path):
+    """A guest of 64K pages cannot convert 4K; what was done stands, and the line is named."""
+    log = tmp_path / "a.log"
+    line = "kvm_convert_memory start {} size {} private_to_shared\n"
+    log.write_text(line.format("0x40000000", "0x10000") + line.format("0x40020000", "0x1000"))
+    config = attrs.evolve(load(str(ROOT / "examples/short.toml")), guest=GuestConfig(memory=1 << 32, page_size=1 << 16))
+    result = run_log(config, open_registry(config), log)
+    assert result.status == 2
+    assert result.log.conversions == 1
+    assert any("not one of whole 64K pages" in problem and "line 2" in problem for problem in result.problems)
 
 
 def test_out_of_table_memory_is_reported_and_the_rest_goes_on(tmp_path):

@@ -309,11 +309,12 @@ class Engine:
         if isinstance(span, LeafSpan):
             walkers = self.links.walkers(span.table_pa)
             everywhere = self.places.everywhere(walkers, span.rights, stable=span.stable)
+            if not self.verdicts.cached:
+                for held in self._pieces(span, span.leaf_lg2, everywhere):
+                    yield from self._checked(held)
+                return
             for start, end, verdict in self.verdicts.over(span.start, span.end, span.oa, span.leaf_lg2):
-                if not self.verdicts.cached:  # each access is checked, and a refused one uses nothing
-                    alive = everywhere if verdict.ok else everywhere & self.places.caches
-                    yield from self._pieces(span.clip(start, end), span.leaf_lg2, alive)
-                elif verdict.ok:
+                if verdict.ok:
                     yield from self._pieces(span.clip(start, end), min(span.leaf_lg2, verdict.size_lg2), everywhere)
         elif hardware.caches_not_present and span.kind == "not-present":
             lo = self.subject.vendor.page_format.levels[span.level].lo
@@ -335,12 +336,20 @@ class Engine:
                     kind=span.kind,
                 )
 
+    def _checked(self, held: Held) -> Iterator[Held]:
+        """Where each access is checked: a refused one uses nothing, though the translation may be cached."""
+        for start, end, verdict in self.verdicts.over(held.start, held.end, held.oa, held.leaf_lg2):
+            part = held.part(start, end)
+            if not verdict.ok:
+                part.alive &= self.places.caches
+            yield part
+
     def _pieces(self, span: LeafSpan, largest: int, alive: int) -> Iterator[Held]:
         """Whole pieces: one that was made through one entry of a run serves all of it."""
         smaller = [each for each in self.subject.vendor.hardware.pieces_lg2 if each < largest] if span.stable else []
         for piece in (largest, *smaller):
             start, end = span.start, span.end
-            if piece > self.subject.vendor.page_format.levels[span.level].lo:
+            if span.stable and piece > self.subject.vendor.page_format.levels[span.level].lo:
                 start, end = align_down(start, piece), align_up(end, piece)
             yield Held(
                 start,
@@ -428,6 +437,12 @@ class Engine:
             inside = (span for span in self.reader.table(table, start, end) if isinstance(span, LeafSpan))
             found += [(span.clip(start, end), Window()) for span in inside]
         for old in (each for many in self._unsettled.values() for each in many):
-            if isinstance(old.span, LeafSpan) and old.span.start < end and start < old.span.end:
+            if old.span.start >= end or start >= old.span.end:
+                continue
+            if isinstance(old.span, LeafSpan):
                 found.append((old.span.clip(start, end), old.window))
+            elif isinstance(old.span, PointerSpan):
+                below = self.reader.below(old.span.child, max(start, old.span.start), min(end, old.span.end))
+                inside = (span for _, span in below if isinstance(span, LeafSpan))
+                found += [(span.clip(start, end), Window()) for span in inside]
         return found

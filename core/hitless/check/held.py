@@ -136,8 +136,6 @@ class Held:
         if drops.leaf_match is Match.PIECE_INSIDE:
             a, b = align_up(drops.first, self.piece_lg2), align_down(drops.last + 1, self.piece_lg2)
         else:
-            if self.start > drops.last or drops.first >= self.end:
-                return None
             size_lg2 = self.leaf_lg2 if drops.leaf_match is Match.LEAF_OVERLAPS else self.piece_lg2
             a, b = align_down(drops.first, size_lg2), align_up(drops.last + 1, size_lg2)
         a, b = max(a, self.start), min(b, self.end)
@@ -166,23 +164,25 @@ class HeldIndex:
 
     def over(self, start: int, end: int) -> list[Held]:
         """Live facts that overlap ``[start, end)``."""
-        found = []
-        for (_, _, length_class), items in self._classes.items():
-            longest = 1 << length_class
-            at = bisect_left(items, (max(start - longest, -1),))
-            while at < len(items) and items[at][0] < end:
-                held = items[at][2]
-                if held.end > start and held.alive:
-                    found.append(held)
-                at += 1
-        return found
+        return [held for key in self._classes for held in self._over(key, start, end)]
+
+    def _over(self, key: tuple[int, int, int], start: int, end: int) -> Iterator[Held]:
+        items, longest = self._classes[key], 1 << key[2]
+        at = bisect_left(items, (max(start - longest, -1),))
+        while at < len(items) and items[at][0] < end:
+            held = items[at][2]
+            if held.end > start and held.alive:
+                yield held
+            at += 1
 
     def targeted(self, drops: Drops) -> list[Held]:
-        """Live facts that a command may target."""
-        if drops.leaf_match is not Match.LEAF_OVERLAPS:
-            return self.over(drops.first, drops.last + 1)
-        widest = max((key[0] for key in self._classes), default=0)
-        return self.over(align_down(drops.first, widest), align_up(drops.last + 1, widest))
+        """Live facts that a command may target: of a piece, or leaf, that reaches into the range, all parts."""
+        found: list[Held] = []
+        for key in self._classes:
+            size_lg2 = key[0] if drops.leaf_match is Match.LEAF_OVERLAPS else key[1]
+            start, end = align_down(drops.first, size_lg2), align_up(drops.last + 1, size_lg2)
+            found += self._over(key, start, end)
+        return found
 
     def take(self, held: Held, start: int, end: int) -> Held:
         """The fact for ``[start, end)`` of a fact; the rest is filed beside it."""

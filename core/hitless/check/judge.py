@@ -21,6 +21,7 @@ class Judge(Watcher):
 
     rules: Sequence[OutcomeRule]
     _isolated: bool = field(default=False, init=False)
+    _rights: int | None = field(default=None, init=False)
 
     def readable(self, engine: Engine, span: LeafSpan | FaultSpan) -> None:
         self._span(engine, span, "running")
@@ -31,13 +32,13 @@ class Judge(Watcher):
 
     def entered(self, engine: Engine, section: str) -> None:
         """What isolate promises is looked at once, before anything else happens."""
-        if section in ("own", "refresh", "end") and not self._isolated:
+        if section in ("own", "refresh") and not self._isolated:
             self._isolated = True
             self._range(engine, "isolated")
 
     def owned(self, engine: Engine, step: Own, ranges: Sequence[tuple[int, int]]) -> None:
         for start, end in ranges:
-            for span in engine.spans(start, end):
+            for span in (*engine.spans(start, end), *(span for span, _ in engine.beside(start, end))):
                 self._span(engine, span, "running")
             if not engine.verdicts.cached:
                 for fact in engine.facts.over(start, end):
@@ -62,6 +63,8 @@ class Judge(Watcher):
         if isinstance(span, FaultSpan):
             self._seen(engine, span.start, span.end, None, span.kind, 0, 0, moment, "memory", span)
             return
+        if not self._permitted(engine, span):
+            self._seen(engine, span.start, span.end, None, "permission", 0, 0, moment, "memory", span)
         for start, end, verdict in engine.verdicts.over(span.start, span.end, span.oa, span.leaf_lg2):
             fault = "" if verdict.ok else verdict.outcome
             pa = span.oa + start - span.start
@@ -76,12 +79,21 @@ class Judge(Watcher):
             self._seen(engine, start, end, fact, fact.kind, 0, 0, moment, where, fact)
             return
         oa = fact.oa + start - fact.start
+        if not self._permitted(engine, fact):
+            self._seen(engine, start, end, fact, "permission", 0, 0, moment, where, fact)
         if engine.verdicts.cached:
             self._seen(engine, start, end, fact, "", oa, fact.attrs, moment, where, fact)
             return
         for a, b, verdict in engine.verdicts.over(start, end, oa, fact.leaf_lg2):
             fault = "" if verdict.ok else verdict.outcome
             self._seen(engine, a, b, fact, fault, oa + a - start, fact.attrs, moment, where, fact)
+
+    def _permitted(self, engine: Engine, source: Held | LeafSpan) -> bool:
+        """Whether reads and writes get through, all rights of the walk taken together, as far as guest memory grants them."""
+        if self._rights is None:
+            fmt, size = engine.subject.vendor.page_format, engine.subject.vendor.page_format.leaf_sizes[0]
+            self._rights = fmt.rights(fmt.leaf(size.lg2, 0, engine.subject.truth.attrs), size.level)
+        return not self._rights & ~source.rights
 
     def _seen(
         self,

@@ -12,7 +12,7 @@ from hitless.check.subject import Subject
 from hitless.ownership import Verdict
 from hitless.pagetable import READ, WRITE
 from hitless.plan import Own, Release
-from hitless.units import PAGE
+from hitless.units import PAGE, align_down
 
 Outcome: TypeAlias = tuple[str, int | str]
 """``("pa", address)`` or ``("fault", kind)``."""
@@ -81,11 +81,13 @@ class _Collector(Watcher):
 
     def owned(self, engine: Engine, step: Own, ranges: Sequence[tuple[int, int]]) -> None:
         for start, end in ranges:
-            for span in engine.spans(start, end):
+            for span in (*engine.spans(start, end), *(span for span, _ in engine.beside(start, end))):
                 self.readable(engine, span)
         if engine.verdicts.cached:
             return
         for fact in engine.facts.all():  # each access is checked anew
+            if fact.kind:
+                continue
             for start, end, verdict in engine.verdicts.over(fact.start, fact.end, fact.oa, fact.leaf_lg2):
                 refused = None if verdict.ok else ("fault", verdict.outcome)
                 walkers = fact.alive & engine.places.tlbs
@@ -134,7 +136,7 @@ def _cached(engine: Engine, size: int) -> Iterator[tuple[tuple[str, ...], set[Ca
                 step = 1 << fact.piece_lg2
                 leaves.update(
                     (at, fact.piece_lg2, fact.oa + at - fact.start, fact.leaf_lg2)
-                    for at in range(fact.start, fact.end, step)
+                    for at in range(align_down(fact.start, fact.piece_lg2), fact.end, step)
                 )
         yield place, leaves
 
@@ -152,6 +154,7 @@ def _flight(engine: Engine, size: int) -> Iterator[tuple[str, int, bool, int]]:
     for fact in _possible(engine, size):
         for i, unit in enumerate(engine.subject.units):
             for write in (False, True):
-                if not fact.kind and fact.alive & engine.places.flight(i, write=write):
+                flights = (engine.places.flight(cache, write=write) for cache in engine.places.of_unit(i))
+                if not fact.kind and any(fact.alive & flight for flight in flights):
                     for at in range(fact.start, fact.end, PAGE):
                         yield unit.name, at, write, fact.oa + at - fact.start

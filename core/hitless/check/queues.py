@@ -14,13 +14,18 @@ from hitless.units import align_down, align_up
 
 @define
 class Places:
-    """Where a translation may be, as bits: TLBs (unit and tag), ATCs, reads in flight, writes in flight."""
+    """Where a translation may be, as bits: caches (TLBs by unit and tag, then ATCs), and in flight from each."""
 
     units: tuple[CheckUnit, ...]
     atcs: tuple[tuple[int, int], ...] = field(init=False)
+    _of: tuple[tuple[int, ...], ...] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.atcs = tuple((i, device) for i, unit in enumerate(self.units) for device in unit.devices)
+        first = len(self.units)
+        self._of = tuple(
+            (unit, *(first + i for i, (behind, _) in enumerate(self.atcs) if behind == unit)) for unit in range(first)
+        )
 
     @property
     def tlbs(self) -> int:
@@ -33,21 +38,26 @@ class Places:
     def atc(self, number: int) -> int:
         return 1 << len(self.units) + number
 
-    def atcs_of(self, unit: int) -> int:
-        """The ATCs of the devices behind a unit."""
-        return sum(self.atc(i) for i, (behind, _) in enumerate(self.atcs) if behind == unit)
+    def of_unit(self, unit: int) -> tuple[int, ...]:
+        """The numbers (bits) of a unit's caches: its TLB, and the ATCs of the devices behind it."""
+        return self._of[unit]
 
-    def flight(self, unit: int, *, write: bool) -> int:
-        return 1 << len(self.units) + len(self.atcs) + 2 * unit + write
+    def flight(self, cache: int, *, write: bool) -> int:
+        """Requests in flight that used what a cache held, or what a walk for it found."""
+        return 1 << len(self.units) + len(self.atcs) + 2 * cache + write
+
+    def flights(self, cache: int, rights: int) -> int:
+        """Those that some rights allow."""
+        reads = self.flight(cache, write=False) if rights & READ else 0
+        return reads | (self.flight(cache, write=True) if rights & WRITE else 0)
 
     def everywhere(self, walkers: int, rights: int, *, stable: bool) -> int:
         """Every place that a translation with these rights may be in, if these units can make it."""
         bits = 0
         for unit in range(len(self.units)):
             if walkers >> unit & 1 and rights:
-                bits |= (1 << unit | self.atcs_of(unit)) if stable else 0
-                bits |= self.flight(unit, write=False) if rights & READ else 0
-                bits |= self.flight(unit, write=True) if rights & WRITE else 0
+                for cache in self.of_unit(unit) if stable else (unit,):
+                    bits |= self.flights(cache, rights) | (1 << cache if stable else 0)
         return bits
 
 
@@ -87,8 +97,12 @@ class Queues:
     def _take_effect(self, unit: int, queue: Sequence[Pending]) -> None:
         tag = self.places.units[unit].tag
         own = [p for p in queue if p.drops.device is None and p.drops.of_tag(tag) and self.stage in p.drops.stages]
-        atcs = {device: self.places.atc(i) for i, (behind, device) in enumerate(self.places.atcs) if behind == unit}
-        devices = [p for p in queue if p.drops.device in atcs]
+        atcs = {
+            device: self.places.atc(i).bit_length() - 1
+            for i, (behind, device) in enumerate(self.places.atcs)
+            if behind == unit
+        }
+        devices = [p for p in queue if p.drops.device in atcs and (p.drops.every_pasid or p.drops.pasid is None)]
         gone = self.links.dropped(unit, own)
         if not self.hardware.atc_in_order:
             for command in devices:  # in any order: the unit may still give a device all that it had
@@ -105,52 +119,58 @@ class Queues:
 
     def _drop(self, unit: int, command: Pending) -> None:
         """One command to a unit's own caches."""
-        drops, bit = command.drops, 1 << unit
-        explicit = drops.drains_reads is not None or drops.drains_writes is not None
+        drops = command.drops
         for fact in self.facts.targeted(drops):
             rebuilt = fact.window.until > command.at and self.links.after(fact.table_pa, command, unit)
-            gone = fact.alive & bit and not rebuilt
-            part = fact.targeted(drops) if gone or explicit else None
-            if part is None:
-                continue
-            held = self.facts.take(fact, *part)
-            if gone:
-                held.alive &= ~bit
-            if explicit:
-                for write, asked in ((False, drops.drains_reads), (True, drops.drains_writes)):
-                    held.ask_drain(self.places.flight(unit, write=write), asked=asked)
+            self._target(fact, drops, unit, rebuilt=rebuilt)
 
-    def _drop_atc(self, unit: int, command: Pending, bit: int, earlier: Sequence[Pending]) -> None:
+    def _drop_atc(self, unit: int, command: Pending, cache: int, earlier: Sequence[Pending]) -> None:
         """One command to a device. ``earlier``: what has surely taken effect on its unit by then."""
         for fact in self.facts.targeted(command.drops):
-            part = fact.targeted(command.drops)
-            if part is None or not fact.alive & bit or fact.alive >> unit & 1:
-                continue  # what the unit's TLB still has, the device gets again
-            if fact.window.until > command.at and all(
-                self.links.after(fact.table_pa, each, unit) for each in earlier or [command]
-            ):
-                continue
-            self.facts.take(fact, *part).alive &= ~bit
+            # what the unit's TLB still has, the device gets again
+            rebuilt = bool(fact.alive >> unit & 1) or (
+                fact.window.until > command.at
+                and all(self.links.after(fact.table_pa, each, unit) for each in earlier or [command])
+            )
+            self._target(fact, command.drops, cache, rebuilt=rebuilt)
+
+    def _target(self, fact: Held, drops: Drops, cache: int, *, rebuilt: bool) -> None:
+        """What a command targets leaves a cache, if it cannot be made again; so do requests, if it says so."""
+        gone = fact.alive >> cache & 1 and not rebuilt
+        explicit = drops.drains_reads is not None or drops.drains_writes is not None
+        part = fact.targeted(drops) if gone or explicit else None
+        if part is None:
+            return
+        held = self.facts.take(fact, *part)
+        if gone:
+            held.alive &= ~(1 << cache)
+        for write, asked in ((False, drops.drains_reads), (True, drops.drains_writes)):
+            if asked is False or not rebuilt:  # a request may have been made after the command took effect
+                held.ask_drain(self.places.flight(cache, write=write), asked=asked)
 
     def _drain(self, unit: int, wait: Completes) -> None:
         """Requests in flight complete; in flight stays what could be obtained again, and what was not drained."""
-        caches = 1 << unit | self.places.atcs_of(unit)
-        reads, writes = (self.places.flight(unit, write=write) for write in (False, True))
         for fact in self.facts.all():
-            flying = fact.alive & (reads | writes)
-            if not flying or fact.alive & caches or self._walkable(fact, unit):
-                continue
-            for bit, declared in ((reads, wait.drains_reads), (writes, wait.drains_writes)):
-                if flying & bit and (fact.drained & bit or (declared and not fact.undrained & bit)):
-                    fact.alive &= ~bit
-            fact.drained &= ~(reads | writes)
+            for cache in self.places.of_unit(unit):
+                if fact.alive & self.places.flights(cache, READ | WRITE) and not self._obtainable(fact, unit, cache):
+                    self._end(fact, cache, wait)
+
+    def _end(self, fact: Held, cache: int, wait: Completes) -> None:
+        """The wait ends requests that used a fact from a cache, as it declares or as a command asked."""
+        for write, declared in ((False, wait.drains_reads), (True, wait.drains_writes)):
+            bit = self.places.flight(cache, write=write)
+            if fact.drained & bit or (declared and not fact.undrained & bit):
+                fact.alive &= ~bit
+            fact.drained &= ~bit
+            fact.undrained &= ~bit
 
     def usable(self, fact: Held) -> int:
         """The flights (bits) of units that may use a translation now: from a cache, or by a walk."""
         bits = 0
         for unit in range(len(self.places.units)):
-            if fact.alive & (1 << unit | self.places.atcs_of(unit)) or self._walkable(fact, unit):
-                bits |= self.places.everywhere(1 << unit, fact.rights, stable=False)
+            for cache in self.places.of_unit(unit):
+                if self._obtainable(fact, unit, cache):
+                    bits |= self.places.flights(cache, fact.rights)
         return bits
 
     def forget_pa(self, start_pa: int, end_pa: int, *, devices: bool) -> None:
@@ -161,18 +181,27 @@ class Queues:
         gone = self.places.caches if devices else self.places.tlbs
         for fact in list(self.facts.all()):
             low, high = max(start_pa - fact.oa, 0), min(end_pa - fact.oa, fact.end - fact.start)
-            if fact.kind or low >= high or fact.window.until == OPEN:
+            if fact.kind or low >= high:
                 continue
             start, end = fact.start + low, fact.start + high
             piece = fact.piece_lg2
             whole = self.facts.take(
                 fact, max(align_down(start, piece), fact.start), min(align_up(end, piece), fact.end)
             )
-            whole.alive &= ~gone
+            whole.alive &= ~gone | self._remade(whole)
             if whole.alive:
                 part = self.facts.take(whole, start, end)
                 part.alive &= self.places.caches | self.usable(part)
         self.facts.sweep()
+
+    def _remade(self, fact: Held) -> int:
+        """The caches (bits) of units whose walks may make a translation again."""
+        units = (unit for unit in range(len(self.places.units)) if self._walkable(fact, unit))
+        return sum(1 << cache for unit in units for cache in self.places.of_unit(unit))
+
+    def _obtainable(self, fact: Held, unit: int, cache: int) -> bool:
+        """Whether a request may use a translation now, from a cache or by a walk."""
+        return bool(fact.alive >> cache & 1) or (cache == unit and self._walkable(fact, unit))
 
     def _walkable(self, fact: Held, unit: int) -> bool:
         """Whether a walk of a unit may still make a translation."""

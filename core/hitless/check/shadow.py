@@ -6,14 +6,25 @@ runs that the plan fills them with, so that the cost does not grow with the size
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from attrs import define, field
 
-from hitless.bits import MASK64
-from hitless.memory import PhysicalMemory
+from hitless.bits import MASK64, U64Array
 from hitless.plan import Clean, Fill, FillRun, Section, Step
+
+
+class Words(Protocol):
+    """Memory that is only read."""
+
+    def load(self, pa: int) -> int:
+        """The word at an address."""
+        ...
+
+    def view(self, pa: int, count: int) -> U64Array:
+        """The words from an address on."""
+        ...
 
 
 class Group(NamedTuple):
@@ -62,7 +73,7 @@ class Shadow:
         coherent: walkers snoop, so that a store settles at a barrier without a Clean.
     """
 
-    memory: PhysicalMemory
+    memory: Words
     coherent: bool
     _grain: int
     _fills: dict[int, Filled] = field(factory=dict)
@@ -71,7 +82,7 @@ class Shadow:
     _unsettled: dict[int, list[bool]] = field(factory=dict)
 
     @classmethod
-    def over(cls, memory: PhysicalMemory, steps: Sequence[tuple[Section, Step]], *, coherent: bool) -> "Shadow":
+    def over(cls, memory: Words, steps: Sequence[tuple[Section, Step]], *, coherent: bool) -> "Shadow":
         """A shadow for one plan: its smallest table decides how fine tables are looked up."""
         sizes = [step.size_lg2 for _, step in steps if isinstance(step, Fill)]
         return cls(memory, coherent, min([12, *sizes]))
@@ -162,7 +173,7 @@ def _filled_runs(filled: Filled, table_pa: int) -> Iterator[Group]:
         yield Group((run.pa - table_pa) >> 3, run.entries, run.first, run.increment if run.entries > 1 else 0)
 
 
-def _memory_runs(memory: PhysicalMemory, table_pa: int, first: int, last: int) -> Iterator[Group]:
+def _memory_runs(memory: Words, table_pa: int, first: int, last: int) -> Iterator[Group]:
     """Words of memory, three and more in a line as one run."""
     words = memory.view(table_pa + 8 * first, last - first + 1).copy()
     steps = words[1:] - words[:-1]

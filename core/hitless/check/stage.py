@@ -1,23 +1,32 @@
 """A stage: one guest, its address spaces and their units, without DMA. Plans are made on it to be checked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import attrs
 from attrs import define, field, frozen
 
+from hitless.check.shadow import Words
 from hitless.check.subject import CheckUnit, Subject, Truth
+from hitless.errors import HitlessError
 from hitless.guest_memfd.backing import GUEST, HOST, make_backing
-from hitless.guest_memfd.conversion import Conversion
+from hitless.guest_memfd.conversion import ChangeRun
 from hitless.guest_memfd.guest import GuestMemfd
 from hitless.guest_memfd.slots import Slot, Slots
 from hitless.hardware.vendor import Vendor
 from hitless.iommufd import Domain, DomainSettings
 from hitless.machine import Machine
+from hitless.ownership import OwnerTable
 from hitless.plan import Section, Step
+from hitless.units import PAGE_LG2, align_down
 
-GUEST_PA = 1 << 41
+_GUEST_LG2, _TABLES_LG2 = 41, 40
 _TABLES = 1 << 26
+_EDGE_LG2 = 21
+
+
+class TooSmall(HitlessError):
+    """A configuration whose address space has no room for what a scenario needs."""
 
 
 @frozen
@@ -26,7 +35,7 @@ class Setting:
 
     Args:
         backing: ``in-place``, ``separate`` or ``scattered``.
-        memory, hunk_lg2: bytes of the guest, and log2 of the folios behind it.
+        memory, gpa, hunk_lg2: bytes of the guest, where they begin, and log2 of the folios behind it.
         units: for each unit its tags, and for each tag the devices with ATS behind it.
         trusted, policy, merge, allow_break: as a domain's configuration says them.
         spaces: address spaces that map the guest, each a domain of its own.
@@ -34,6 +43,7 @@ class Setting:
 
     backing: str = "separate"
     memory: int = 2 << 30
+    gpa: int = 0
     hunk_lg2: int = 30
     units: tuple[tuple[tuple[int, tuple[int, ...]], ...], ...] = (((1, ()),),)
     trusted: bool = False
@@ -58,10 +68,14 @@ class Stage:
     def open(cls, vendor: Vendor, setting: Setting | None = None) -> Iterator["Stage"]:
         """A stage with all that its policy maps."""
         setting = setting or Setting()
-        slots = Slots([Slot(0, 0, setting.memory)])
-        hunk_lg2 = setting.hunk_lg2
-        guest = GuestMemfd(slots, make_backing(setting.backing, GUEST_PA, slots.size, hunk_lg2), hunk_lg2)
-        machine = Machine(table_bytes=_TABLES)
+        fmt = vendor.page_format
+        if setting.gpa < 0 or fmt.canonical(setting.gpa + setting.memory - 1) >> fmt.iova_bits:
+            raise TooSmall(f"the address space of {fmt.name} has {fmt.iova_bits} bits, the guest needs more")
+        slots = Slots([Slot(setting.gpa, 0, setting.memory)])
+        hunk_lg2, oa_bits = setting.hunk_lg2, vendor.page_format.oa_bits
+        backing = make_backing(setting.backing, 1 << min(_GUEST_LG2, oa_bits - 2), slots.size, hunk_lg2)
+        guest = GuestMemfd(slots, backing, hunk_lg2)
+        machine = Machine(base_pa=1 << min(_TABLES_LG2, oa_bits - 3), table_bytes=_TABLES)
         stage = cls(vendor, setting, guest, machine)
         try:
             for number in range(setting.spaces):
@@ -85,6 +99,21 @@ class Stage:
         self.guest.notifiers.append(domain)
         self.domains.append(domain)
 
+    # -- addresses
+
+    def range(self, start: int, end: int) -> tuple[int, int]:
+        """A range that is thought of in pages of 4K, in pages of the smallest leaf: distances from 2 MiB edges grow."""
+        return self._grown(start), self._grown(end)
+
+    def _grown(self, address: int) -> int:
+        page_lg2 = self.vendor.page_format.leaf_lg2s[0]
+        edge = align_down(address + (1 << _EDGE_LG2 - 1), _EDGE_LG2)
+        return align_down(edge, page_lg2) + ((address - edge) << page_lg2 - PAGE_LG2)
+
+    def ranges(self, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        """The same for several."""
+        return [self.range(start, end) for start, end in ranges]
+
     # -- plans
 
     def plans(self, ranges: Sequence[tuple[int, int]], owner: int) -> list[Subject]:
@@ -93,22 +122,35 @@ class Stage:
         Raises:
             Refused, OutOfTableMemory: from a prepare.
         """
+        ranges = self.ranges(ranges)
         conversion = self.guest.conversion(ranges, owner)
         if conversion is None:
             return []
         prepared = self.guest.plan(ranges, owner)
         return [
-            self.subject(domain, conversion, list(each.plan.steps()))
+            self.subject(domain, self.truth(domain, conversion.runs), list(each.plan.steps()))
             for domain, each in zip(self.domains, prepared, strict=True)
         ]
 
-    def subject(self, domain: Domain, conversion: Conversion | None, steps: Sequence[tuple[Section, Step]]) -> Subject:
-        """A plan on an address space as it stands now."""
-        return subject_of(domain, Truth.of(self.guest, domain.default_attrs, conversion), steps)
+    def truth(self, domain: Domain, changes: Iterable[ChangeRun] = ()) -> Truth:
+        """What the guest holds now, and after some changes."""
+        return Truth.of(self.guest, domain.default_attrs, changes)
+
+    def subject(
+        self,
+        domain: Domain,
+        truth: Truth,
+        steps: Sequence[tuple[Section, Step]],
+        *,
+        memory: Words | None = None,
+        owners: OwnerTable | None = None,
+    ) -> Subject:
+        """Steps on an address space as it stands now, or as it stood when they began."""
+        return subject_of(domain, truth, steps, memory=memory, owners=owners)
 
     def convert(self, ranges: Sequence[tuple[int, int]], owner: int) -> None:
         """Carry a conversion out: how a scenario gets to where its plan begins."""
-        self.guest.convert(ranges, owner)
+        self.guest.convert(self.ranges(ranges), owner)
 
     def share(self, start: int, size: int = 4096) -> None:
         """Make a range shared."""
@@ -119,14 +161,21 @@ class Stage:
         self.convert([(start, start + size)], GUEST)
 
 
-def subject_of(domain: Domain, truth: Truth, steps: Sequence[tuple[Section, Step]]) -> Subject:
-    """A plan on a domain's address space as it stands now."""
+def subject_of(
+    domain: Domain,
+    truth: Truth,
+    steps: Sequence[tuple[Section, Step]],
+    *,
+    memory: Words | None = None,
+    owners: OwnerTable | None = None,
+) -> Subject:
+    """Steps on a domain's address space as it stands now, or as it stood when they began."""
     return Subject(
         domain.vendor,
-        domain.memory,
+        memory or domain.memory,
         domain.planner.root_pa,
         check_units(domain),
-        domain.owners.copy(),
+        (owners or domain.owners).copy(),
         truth,
         domain.policy,
         domain.settings.trusted,

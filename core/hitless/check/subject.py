@@ -1,18 +1,19 @@
 """What is checked: an address space as it stands, the plan, and the truth that guest_memfd holds."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 from attrs import define, field, frozen
 
-from hitless.guest_memfd.conversion import Conversion
+from hitless.check.shadow import Words
+from hitless.guest_memfd.conversion import ChangeRun
 from hitless.guest_memfd.guest import HOST, GuestMemfd
 from hitless.hardware.vendor import Vendor
-from hitless.memory import PhysicalMemory
 from hitless.ownership import OwnerTable, Policy
 from hitless.plan import Section, Step
+from hitless.units import SPACE
 
 
 @frozen
@@ -30,8 +31,12 @@ class CheckUnit:
     devices: tuple[int, ...] = ()
 
 
+NOBODY = -1
+"""The owner of what is truncated: nobody may reach it any more."""
+
+
 class TruthRun(NamedTuple):
-    """Guest memory ``[start, end)``, physically contiguous; in conversion if the owners differ."""
+    """Guest memory ``[start, end)``, physically contiguous; ``converts``: it is in conversion, whatever comes of it."""
 
     start: int
     end: int
@@ -39,10 +44,7 @@ class TruthRun(NamedTuple):
     new_owner: int
     old_pa: int
     new_pa: int
-
-    @property
-    def converts(self) -> bool:
-        return self.old_owner != self.new_owner
+    converts: bool = False
 
 
 @define
@@ -62,9 +64,9 @@ class Truth:
         self._starts = [run.start for run in self.runs]
 
     @classmethod
-    def of(cls, guest: GuestMemfd, attrs: int, conversion: Conversion | None = None) -> "Truth":
-        """The truth of a guest as it stands, with a conversion that is about to happen."""
-        changes = {} if conversion is None else {(run.start, run.end): run for run in conversion.runs}
+    def of(cls, guest: GuestMemfd, attrs: int, conversion: Iterable[ChangeRun] = ()) -> "Truth":
+        """The truth of a guest as it stands, with the changes of conversions that are about to happen."""
+        changes = {(run.start, run.end): run for run in conversion}
         cuts = sorted({edge for pair in changes for edge in pair})
         runs = []
         for slot in guest.slots.slots:
@@ -75,8 +77,23 @@ class Truth:
                     if change is None:
                         runs.append(TruthRun(start, end, old.owner, old.owner, pa, pa))
                     else:
-                        runs.append(TruthRun(start, end, old.owner, change.new_owner, change.old_pa, change.new_pa))
+                        pas = change.old_pa, change.new_pa
+                        runs.append(TruthRun(start, end, old.owner, change.new_owner, *pas, converts=True))
         return cls(runs, attrs)
+
+    def without(self, start: int, end: int) -> "Truth":
+        """The truth if a range is truncated: nobody may reach it afterwards."""
+        return self._changed(start, end, lambda run: run._replace(new_owner=NOBODY, converts=True))
+
+    def kept(self, start: int, end: int) -> "Truth":
+        """The truth if the owner change leaves out a range that is in conversion."""
+        return self._changed(
+            start, end, lambda run: run._replace(new_owner=run.old_owner, new_pa=run.old_pa) if run.converts else run
+        )
+
+    def _changed(self, start: int, end: int, change: Callable[[TruthRun], TruthRun]) -> "Truth":
+        runs = [*self.inside(0, start), *map(change, self.inside(start, end)), *self.inside(end, SPACE)]
+        return Truth(runs, self.attrs)
 
     @property
     def converting(self) -> list[TruthRun]:
@@ -93,11 +110,9 @@ class Truth:
             if a >= b:
                 continue
             shift = a - run.start
-            yield (
-                run
-                if (a, b) == run[:2]
-                else TruthRun(a, b, run.old_owner, run.new_owner, run.old_pa + shift, run.new_pa + shift)
-            )
+            if (a, b) != run[:2]:
+                run = run._replace(start=a, end=b, old_pa=run.old_pa + shift, new_pa=run.new_pa + shift)
+            yield run
 
 
 def _below(cuts: list[int], end: int) -> int:
@@ -123,7 +138,7 @@ class Subject:
     """
 
     vendor: Vendor
-    memory: PhysicalMemory
+    memory: Words
     root_pa: int
     units: tuple[CheckUnit, ...]
     owners: OwnerTable

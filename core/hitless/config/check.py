@@ -186,7 +186,7 @@ def _domain(draft: Draft, row: Row[DomainConfig], registry: VendorRegistry) -> I
 
 def _features(row: Row[DomainConfig], registry: VendorRegistry, extensions: Sequence[str]) -> Iterator[str]:
     path, vendor, values = f"{row.path}.features", row.value.vendor, row.value.features
-    for each in registry.feature_faults(vendor, values, extensions):
+    for each in registry.feature_faults(vendor, values, extensions, row.value.format):
         problem, _, key = each.rpartition(" @ .")
         yield fault(problem, at(path, key)) if key in values else fault(each, path)
 
@@ -217,7 +217,7 @@ def _widths(guest: Row[GuestConfig], row: Row[DomainConfig], vendor: Vendor) -> 
 def _granule(guest: GuestConfig, row: Row[DomainConfig], vendor: Vendor) -> Iterator[str]:
     """The format's smallest page against the guest's pages, slots and backing."""
     fmt, where = vendor.page_format, f"{row.path}.format"
-    granule = 1 << fmt.leaf_lg2s[0]
+    granule = 1 << fmt.levels[0].lo
     text = f"the smallest page of {fmt.name} is {size_text(granule)}"
     policy = vendor.ownership.policies.get(row.value.policy or vendor.ownership.default_policy)
     stays = policy is not None and policy.check_alone and guest.backing == "in-place"
@@ -227,7 +227,9 @@ def _granule(guest: GuestConfig, row: Row[DomainConfig], vendor: Vendor) -> Iter
             "guest.page_size, or memory in place under a policy that leaves everything mapped",
             where,
         )
-    if granule > PAGE and guest.backing == "scattered":
+    if granule == PAGE:
+        return
+    if guest.backing == "scattered":
         yield fault(f"{text}, scattered memory lies in pages of 4K", where)
     for slot in guest.slots:
         if (slot.gpa | slot.offset | slot.size) % granule:

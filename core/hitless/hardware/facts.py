@@ -142,6 +142,7 @@ class FaultRecord(NamedTuple):
             ``table`` entry or of a ``structure``, refused by stage 2.
         gpa: the address that stage 2 refused.
         structure, pa: the structure that is bad or could not be read, or (``pa`` alone) the entry that could not.
+        silent: the structures say that faults behind them are not recorded.
     """
 
     device: int
@@ -156,6 +157,7 @@ class FaultRecord(NamedTuple):
     gpa: int | None = None
     structure: str = ""
     pa: int = 0
+    silent: bool = False
 
 
 class Commands(Encoder, Protocol):

@@ -36,6 +36,7 @@ class Fetch(NamedTuple):
         words: 64-bit words of it.
         context: what the vendor's own step has to remember until the words are there.
         stage2: ``pa`` is a guest physical address, and is translated by these tables first.
+        pasid: what the structure is filed under, where that is not the request's own PASID.
     """
 
     structure: str
@@ -43,6 +44,7 @@ class Fetch(NamedTuple):
     words: int
     context: tuple[int, ...] = ()
     stage2: StageRoot | None = None
+    pasid: int | None = None
 
 
 class Found(NamedTuple):
@@ -54,6 +56,7 @@ class Found(NamedTuple):
         tag: what the whole translation is filed under: stage 1's tag, or stage 2's where there is no stage 1.
         rights: READ | WRITE that the structures grant.
         ats: the device may ask for translations and hold them.
+        silent: faults behind these structures are not recorded.
     """
 
     mode: Literal["translate", "bypass", "abort"]
@@ -62,6 +65,7 @@ class Found(NamedTuple):
     tag: int
     rights: int = READ | WRITE
     ats: bool = False
+    silent: bool = False
 
     @property
     def stage(self) -> str:

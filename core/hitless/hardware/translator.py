@@ -1,7 +1,7 @@
 """The request side of a unit: structures, caches and walks on declared data.
 
-Every question of a translation is answered from memory or from what is cached, at random: the model is the worst
-hardware that the declarations allow.
+What a walk sees comes from memory or from what is cached, at random: the model is the worst hardware that the
+declarations allow.
 """
 
 import random
@@ -10,20 +10,17 @@ from typing import NamedTuple, TypeAlias
 
 from attrs import define, field
 
+from hitless.errors import BusError
 from hitless.hardware.caches import Cache, CachedLeaf, CachedStructure, CachedTable
 from hitless.hardware.facts import Drops, DropsStructure, FaultRecord, HardwareFacts
-from hitless.hardware.structures import BadStructure, Found, StageRoot, Structures
+from hitless.hardware.structures import BadStructure, Fetch, Found, StageRoot, Structures
 from hitless.hardware.walker import (
-    Answer,
-    Begin,
-    Question,
-    ReadEntry,
-    ReadStructure,
     Refusal,
+    Step,
+    Target,
     Translation,
-    drive,
     find,
-    read_entry,
+    no_memory,
     read_structure,
     through,
 )
@@ -32,7 +29,7 @@ from hitless.ownership import Ownership, OwnerTable
 from hitless.pagetable import READ, WRITE, Leaf, Position, WalkFault
 from hitless.units import PAGE_LG2
 
-_STRUCTURES_CACHED = 0.9
+_STRUCTURES_CACHED = 0.97
 """How often a request meets only cached structures, where all of its own are."""
 
 Requester: TypeAlias = tuple[int, int | None]
@@ -88,6 +85,7 @@ class Translator:
         rng: what decides when things happen.
         report: writes a fault record.
         base: the register that leads to the structures.
+        in_use: whether a physical address lies in the memory of structures that is allocated (rule R1).
         caches: by stage (of STAGES) and tag.
     """
 
@@ -97,6 +95,7 @@ class Translator:
     rng: random.Random
     report: Callable[[FaultRecord], None]
     base: int = 0
+    in_use: Callable[[int], bool] = lambda _pa: True
     caches: dict[tuple[str, int], Cache] = field(factory=dict)
     cached_structures: dict[tuple[str, int, int | None], CachedStructure] = field(factory=dict)
     freed_table_reads: int = 0
@@ -109,7 +108,7 @@ class Translator:
             return "blocked"
         found = attachment.found if self.structures is None else self._find(attachment)
         if isinstance(found, Refusal):
-            return self._refuse(attachment, 0, iova, write, found)
+            return self._refuse(attachment, None, iova, write, found)
         if found.mode != "translate":
             return self._walk(attachment, found, None, iova, write)
         mine = self.cache(found.stage, found.tag)
@@ -118,17 +117,17 @@ class Translator:
         if cached:
             if self.conflict(cached):
                 refusal = _refusal("conflict", found.stage, cached[0].level, iova)
-                return self._refuse(attachment, found.tag, iova, write, refusal)
+                return self._refuse(attachment, found, iova, write, refusal)
             if self.rng.random() < 0.75:
                 entry = self.rng.choice(cached) if len(cached) > 1 else cached[0]
                 if entry.rights & (WRITE if write else READ):
-                    return self._use(attachment, found.tag, entry, iova, write)
+                    return self._use(attachment, found, entry, iova, write)
         if ats:
             cached = mine.leaves_at(iova)
             if cached and self.rng.random() < 0.5:
                 entry = self.rng.choice(cached)
                 attachment.atc.add_leaf(entry)
-                return self._use(attachment, found.tag, entry, iova, write)
+                return self._use(attachment, found, entry, iova, write)
         return self._walk(attachment, found, mine, iova, write)
 
     # -- what commands do
@@ -169,9 +168,9 @@ class Translator:
         known = self._known.get(requester)
         if known is not None and self.rng.random() < _STRUCTURES_CACHED:
             return known
-        reader = _Reader(self, attachment)
-        found = drive(find(self.structures, self.base, *requester), reader)  # type: ignore[arg-type]
-        if isinstance(found, Found) and reader.only_cached:
+        sight = _Sight(self, attachment, None)
+        found = find(self.structures, self.base, *requester, sight)  # type: ignore[arg-type]
+        if isinstance(found, Found) and sight.only_cached:
             self._known[requester] = found
         return found
 
@@ -192,28 +191,25 @@ class Translator:
         self, attachment: Attachment, found: Found, cache: Cache | None, iova: int, write: bool
     ) -> Translated | str:
         """Walk from the roots, or from anything that is cached; cache what is found, unless it bypasses."""
-        want = WRITE if write else READ
-        reader = _Reader(self, attachment)
-        at = drive(through(found, iova, want), reader)
-        if isinstance(at, Refusal):
-            return self._refuse(attachment, found.tag, iova, write, at)
-        entry = self._entry(attachment, found, at, reader, iova)
+        sight = _Sight(self, attachment, cache)
+        at = through(found, iova, WRITE if write else READ, sight)
+        entry = at if isinstance(at, Refusal) else self._entry(attachment, found, at, sight, iova)
         if isinstance(entry, Refusal):
-            return self._refuse(attachment, found.tag, iova, write, entry)
+            return self._refuse(attachment, found, iova, write, entry)
         if entry.stable and cache is not None:
             cache.add_leaf(entry)
             cache.evict(self.rng)
             if attachment.ats and (found.ats or self.structures is None):
                 attachment.atc.add_leaf(entry)
                 attachment.atc.evict(self.rng)
-        return self._use(attachment, found.tag, entry, iova, write)
+        return self._use(attachment, found, entry, iova, write)
 
     def _entry(
-        self, attachment: Attachment, found: Found, at: Translation, reader: "_Reader", iova: int
+        self, attachment: Attachment, found: Found, at: Translation, sight: "_Sight", iova: int
     ) -> CachedLeaf | Refusal:
         """What is cached of a translation, if the owner check lets it."""
-        if reader.upper is not None and reader.lower is not None:
-            return _combined(at, reader.upper, reader.lower)
+        if sight.upper is not None and sight.lower is not None:
+            return _combined(at, sight.upper, sight.lower)
         leaf = at.stage1 or at.stage2 or Leaf("", 0, at.start, at.size_lg2, at.pa, at.rights, 0, 0)
         entry = self.piece(attachment, found.stage1 or found.stage2, leaf, iova)
         if isinstance(entry, str):
@@ -255,25 +251,26 @@ class Translator:
             host,
         )
 
-    def _use(self, attachment: Attachment, tag: int, entry: CachedLeaf, iova: int, write: bool) -> Translated | str:
+    def _use(self, attachment: Attachment, found: Found, entry: CachedLeaf, iova: int, write: bool) -> Translated | str:
         """The address behind an entry; where verdicts are not cached, memory itself answers."""
         pa = entry.pa + iova - entry.start
         if not attachment.ownership.cached:
             size_lg2 = (entry.lower or entry).leaf_lg2
             outcome = self.memory_refuses(attachment, pa, size_lg2)
             if outcome:
-                return self._refuse(attachment, tag, iova, write, _refusal(outcome, entry.stage, entry.level, iova))
-        return Translated(pa, entry, tag)
+                return self._refuse(attachment, found, iova, write, _refusal(outcome, entry.stage, entry.level, iova))
+        return Translated(pa, entry, found.tag)
 
     def memory_refuses(self, attachment: Attachment, pa: int, leaf_lg2: int) -> str:
         """The outcome of an access that the owner of the memory forbids; empty if it may go on."""
         verdict = attachment.ownership.verdict(attachment.owners, pa, leaf_lg2, attachment.trusted)
         return "" if verdict.ok else verdict.outcome
 
-    def _refuse(self, attachment: Attachment, tag: int, iova: int, write: bool, why: Refusal) -> str:
-        """Report a fault, where it is one that a unit sees; its kind."""
+    def _refuse(self, attachment: Attachment, found: Found | None, iova: int, write: bool, why: Refusal) -> str:
+        """Report a fault, where it is one that a unit sees; its kind. ``found`` None: the structures refused."""
         if why.kind != "machine-check":
-            place = (why.stage, why.target, why.gpa, why.structure, why.pa)
+            tag, silent = (0, False) if found is None else (found.tag, found.silent)
+            place = (why.stage, why.target, why.gpa, why.structure, why.pa, silent)
             self.report(FaultRecord(attachment.device, iova, write, why.kind, why.level, tag, attachment.pasid, *place))
         return why.kind
 
@@ -297,70 +294,76 @@ def _combined(at: Translation, upper: CachedLeaf, lower: CachedLeaf) -> CachedLe
     )
 
 
-class _Reader:
-    """Answers the questions of one request, from memory and from what its unit has cached.
+class _Sight:
+    """What one request's walk sees: memory, and what its unit has cached.
 
-    ``upper`` and ``lower`` are the entries of stage 1 and stage 2 that the request's own address went through, in
-    a nested translation. ``only_cached``: what the structures say is what is cached of them.
+    ``cache`` is that of the whole translation, if there is one stage. ``upper`` and ``lower`` are the entries of
+    stage 1 and stage 2 that the request's own address went through, in a nested translation. ``only_cached``: what
+    the structures say is what is cached of them.
     """
 
-    __slots__ = ("attachment", "lower", "only_cached", "unit", "upper")
+    __slots__ = ("attachment", "cache", "lower", "only_cached", "unit", "upper")
 
-    def __init__(self, unit: Translator, attachment: Attachment) -> None:
+    def __init__(self, unit: Translator, attachment: Attachment, cache: Cache | None) -> None:
         self.unit = unit
         self.attachment = attachment
+        self.cache = cache
         self.upper: CachedLeaf | None = None
         self.lower: CachedLeaf | None = None
         self.only_cached = True
 
-    def __call__(self, question: Question) -> Answer:
-        if isinstance(question, ReadEntry):
-            return self._entry(question)
-        return self._begin(question) if isinstance(question, Begin) else self._structure(question)
-
-    def _begin(self, question: Begin) -> Answer:
-        root, address, want, target, nested = question
-        unit, fmt = self.unit, root.page_format
-        cache = unit.cache(fmt.stage, root.tag)
-        if nested and (cached := cache.leaves_at(address)):
-            if unit.conflict(cached):
-                return WalkFault(fmt.stage, cached[0].level, address, 0, "conflict")
-            entry = unit.rng.choice(cached)
-            if entry.rights & want and unit.rng.random() < 0.5:
-                return self._half(entry, target)
+    def begin(self, root: StageRoot, address: int, want: int, target: Target, *, nested: bool) -> Step:
+        """The root, a cached table further down, or a cached leaf of one stage of two."""
+        unit, fmt, cache = self.unit, root.page_format, self.cache
+        if nested or cache is None:
+            cache = unit.cache(fmt.stage, root.tag)
+            if cached := cache.leaves_at(address):
+                if unit.conflict(cached):
+                    return WalkFault(fmt.stage, cached[0].level, address, 0, "conflict")
+                entry = unit.rng.choice(cached)
+                if entry.rights & want and unit.rng.random() < 0.5:
+                    return self._half(entry, target)
         at = fmt.start(root.root_pa, address)
         for pointer in cache.tables_at(address):
             if type(at) is Position and pointer.level < at.level and unit.rng.random() < 0.5:
                 at = Position(fmt.stage, pointer.level, pointer.table_pa, address, pointer.rights)
         return at
 
-    def _entry(self, question: ReadEntry) -> Answer:
-        root, position, pa, target, nested = question
-        unit, fmt, address = self.unit, root.page_format, position.iova
+    def entry(self, root: StageRoot, position: Position, pa: int, target: Target, *, nested: bool) -> Step:
+        """An entry in memory; what it leads to is cached: pointers, and the leaves of one stage of two."""
+        unit, fmt = self.unit, root.page_format
         guest_owned = nested and fmt.stage == "1"
         if guest_owned:
             if refused := self._refused(pa):
-                return WalkFault(fmt.stage, position.level, address, 0, refused)
+                return WalkFault(fmt.stage, position.level, position.iova, 0, refused)
         elif not self.attachment.in_use(position.table_pa):
             unit.freed_table_reads += 1
-        _, at = read_entry(unit.memory.load, question)
+        try:
+            at = fmt.step(position, unit.memory.load(pa))
+        except BusError:
+            return no_memory(position)
         if type(at) is Position:
             below = fmt.levels[at.level]
             span = below.lo + below.bits
-            pointer = CachedTable(address >> span << span, span, at.level, at.table_pa, at.rights, at.stage)
-            unit.cache(at.stage, root.tag).add_table(pointer)
-        elif nested and isinstance(at, Leaf):
-            entry = unit.piece(self.attachment, root, at, address, host=not guest_owned)
-            if isinstance(entry, str):
-                return WalkFault(fmt.stage, at.level, address, at.word, entry)
-            if entry.stable:
-                cache = unit.cache(fmt.stage, root.tag)
-                cache.add_leaf(entry)
-                cache.evict(unit.rng)
-            return self._half(entry, target)
+            cache = unit.cache(at.stage, root.tag) if nested or self.cache is None else self.cache
+            cache.add_table(CachedTable(at.iova >> span << span, span, at.level, at.table_pa, at.rights, at.stage))
+        elif nested and type(at) is Leaf:
+            return self._cached_half(root, at, position.iova, target, host=not guest_owned)
         return at
 
-    def _half(self, entry: CachedLeaf, target: str) -> Leaf:
+    def _cached_half(self, root: StageRoot, leaf: Leaf, address: int, target: Target, *, host: bool) -> Step:
+        """One stage's leaf, cached as far as the owner check lets it."""
+        unit = self.unit
+        entry = unit.piece(self.attachment, root, leaf, address, host=host)
+        if isinstance(entry, str):
+            return WalkFault(leaf.stage, leaf.level, address, leaf.word, entry)
+        if entry.stable:
+            cache = unit.cache(leaf.stage, root.tag)
+            cache.add_leaf(entry)
+            cache.evict(unit.rng)
+        return self._half(entry, target)
+
+    def _half(self, entry: CachedLeaf, target: Target) -> Leaf:
         """An entry of one stage as the walk goes on with it: no larger than it is cached."""
         if target == "input":
             if entry.stage == "1":
@@ -369,23 +372,24 @@ class _Reader:
                 self.lower = entry
         return Leaf(entry.stage, entry.level, entry.start, entry.size_lg2, entry.pa, entry.rights, entry.attrs, 0)
 
-    def _structure(self, question: ReadStructure) -> Answer:
-        fetch, pa = question
+    def structure(self, fetch: Fetch, pa: int | None) -> Fetch | Found | BadStructure | None:
+        """A cached structure, or memory; what was read is cached, if nothing is yet."""
         unit, attachment = self.unit, self.attachment
-        key = fetch.structure, attachment.device, attachment.pasid
+        key = fetch.structure, attachment.device, attachment.pasid if fetch.pasid is None else fetch.pasid
         cached = unit.cached_structures.get(key)
         if cached is not None and unit.rng.random() < 0.5:
             return cached.outcome
         if pa is None:
             return None
-        self.only_cached = self.only_cached and cached is None
         if fetch.stage2 is not None:
             if refused := self._refused(pa):
                 return BadStructure(fetch.structure, pa, (), refused, "the owner of the memory refused it")
-        elif not attachment.in_use(pa):
+        elif not unit.in_use(pa):
             unit.freed_table_reads += 1
         words, outcome = read_structure(unit.memory.load, unit.structures, fetch, pa)  # type: ignore[arg-type]
-        if cached is None and (unit.facts.caches_bad_structures or not isinstance(outcome, BadStructure)):
+        if cached is not None:
+            self.only_cached = self.only_cached and outcome == cached.outcome
+        elif unit.facts.caches_bad_structures or not isinstance(outcome, BadStructure):
             unit.cached_structures[key] = CachedStructure(*key, words, outcome)
         return outcome
 

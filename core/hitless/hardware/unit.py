@@ -23,8 +23,7 @@ from hitless.hardware.facts import (
 )
 from hitless.hardware.structures import GuestMemory, StructureEntry, StructureRound, Structures
 from hitless.hardware.translator import Attachment, Requester, Translated, Translator
-from hitless.memory import PhysicalMemory
-from hitless.refresh.build import Tables
+from hitless.memory import PageAllocator, PhysicalMemory
 from hitless.refresh.commands import Words
 
 _POLLS = 10_000
@@ -58,6 +57,7 @@ class Unit:
         queue_pa, event_pa, wait_pa: where command queue, event queue and completion word lie.
         rng: what decides when things happen.
         structures: what stands before the page tables; None: nothing that is modelled.
+        structure_memory: where they come from.
         idle: called while a wait is polled: the rest of the machine goes on.
         requests: its caches and walker.
         stopped: the command that it refused, with the reason: its queue goes no further.
@@ -73,6 +73,7 @@ class Unit:
     wait_pa: int
     rng: random.Random
     structures: Structures | None = None
+    structure_memory: PageAllocator | None = None
     idle: Callable[[], None] = lambda: None
     attachments: dict[Requester, Attachment] = field(factory=dict)
     in_flight: list[Request] = field(factory=list)
@@ -91,6 +92,8 @@ class Unit:
 
     def __attrs_post_init__(self) -> None:
         self.requests = Translator(self.facts, self.structures, self.memory, self.rng, self._report)
+        if self.structure_memory is not None:
+            self.requests.in_use = self.structure_memory.in_use
 
     # -- the driver's side
 
@@ -155,7 +158,7 @@ class Unit:
         self.event_tail = 0
         return found
 
-    def attach(self, attachments: Sequence[Attachment], tables: Tables, guest: GuestMemory | None = None) -> None:
+    def attach(self, attachments: Sequence[Attachment], guest: GuestMemory | None = None) -> None:
         """Put devices behind the unit: new structures for all of its devices, and the register set to them.
 
         Every device that was attached before is translated as before; what is cached of the old structures goes
@@ -165,10 +168,11 @@ class Unit:
             OutOfTableMemory.  HitlessError: the vendor's structures cannot say this.
         """
         found = self.attachments | {(each.device, each.pasid): each for each in attachments}
-        if self.structures is not None:
+        memory = self.structure_memory
+        if self.structures is not None and memory is not None:
             entries = [_entry(each) for each in found.values()]
             self._guest = guest = guest or self._guest
-            image = self.structures.setup(entries, tables, *([] if guest is None else [guest]))
+            image = self.structures.setup(entries, memory, *([] if guest is None else [guest]))
             for pa, words in image.writes:
                 for i, word in enumerate(words):
                     self.memory.store(pa + 8 * i, word)
@@ -179,7 +183,7 @@ class Unit:
             self.requests.set_base(image.base)
             old, self._blocks = self._blocks, image.blocks
             for pa, size_lg2 in old:
-                tables.free(pa, size_lg2)
+                memory.free(pa, size_lg2)
         self.attachments = found
 
     def change(self, entry: StructureEntry) -> None:

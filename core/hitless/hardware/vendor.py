@@ -1,6 +1,6 @@
 """The Vendor record: all strategies of one vendor for one format, resolved once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -21,6 +21,7 @@ class Vendor:
         distribution, version: who shipped the plugin.
         features: an instance of the vendor's features class.
         rules: makers of a vendor's own rules, for the checker.
+        mutants: gives the vendor's own mutants, harmless changes and reasons; see :mod:`hitless.check.mutants`.
         origins: for each strategy the distribution (and extension) that answered.
         structures: None: a unit takes each device's root table, format and tag from the domain.
     """
@@ -39,3 +40,4 @@ class Vendor:
     origins: Mapping[str, str]
     structures: Structures | None = None
     rules: tuple[Callable[[], Any], ...] = ()
+    mutants: Callable[[], Sequence[Any]] = tuple

@@ -1,12 +1,12 @@
 """A translation as a sequence of reads: structures, then stage 1, stage 2, or stage 1 over stage 2.
 
-One algorithm, which never touches memory itself. :func:`find` and :func:`through` are generators of questions, and
-whoever drives them answers each with what was found: from memory, from a cache, or from both at different moments.
-The running model answers from its caches; :func:`translate` answers from plain memory and keeps the trace.
+One algorithm, which never touches memory itself: :func:`find` and :func:`through` ask a :class:`Sight` what each
+structure, root and entry says. The running model answers from memory and from what is cached, at random;
+:func:`translate` answers from plain memory, and keeps a trace of it.
 """
 
-from collections.abc import Callable, Generator
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Callable
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from attrs import define, field
 
@@ -17,44 +17,28 @@ from hitless.units import PAGE_LG2
 
 Target: TypeAlias = Literal["input", "table", "structure"]
 """What is being translated: the request's address, or the guest physical one of a stage-1 entry or a structure."""
+Step: TypeAlias = Position | Leaf | WalkFault
+"""Where a walk of one stage stands."""
 
 
-class ReadStructure(NamedTuple):
-    """What does this structure say? Answered with what its words lead to: another one, or the end.
+class Sight(Protocol):
+    """What a walk sees of the machine: each answer is what hardware would find there, and at this moment."""
 
-    ``pa`` None: its address is a guest physical one that stage 2 has not translated yet. Then only a cache can
-    answer; None asks for the translation, and the question comes again.
-    """
+    def structure(self, fetch: Fetch, pa: int | None) -> Fetch | Found | BadStructure | None:
+        """What a structure leads to.
 
-    fetch: Fetch
-    pa: int | None
+        ``pa`` None: the structure has a guest physical address that stage 2 has not translated yet. Then only a
+        cache can answer; None asks for the translation, and the question comes again.
+        """
 
+    def begin(self, root: StageRoot, address: int, want: int, target: Target, *, nested: bool) -> Step:
+        """Where the walk of one stage begins: at the root, at a table further down, or at a leaf that is cached.
 
-class Begin(NamedTuple):
-    """Where does the walk of one stage begin? Answered with the root's position, a lower one, or a cached leaf.
+        ``want`` is READ or WRITE; ``nested``: another stage is involved, whose results are cached beside this one's.
+        """
 
-    ``nested``: another stage is involved, whose results are cached beside this one's.
-    """
-
-    root: StageRoot
-    address: int
-    want: int
-    target: Target
-    nested: bool
-
-
-class ReadEntry(NamedTuple):
-    """What does the entry at ``pa`` say? Answered with what it leads to; ``pa`` is a host physical address."""
-
-    root: StageRoot
-    position: Position
-    pa: int
-    target: Target
-    nested: bool
-
-
-Question: TypeAlias = ReadStructure | Begin | ReadEntry
-Answer: TypeAlias = Fetch | Found | BadStructure | Position | Leaf | WalkFault | None
+    def entry(self, root: StageRoot, position: Position, pa: int, target: Target, *, nested: bool) -> Step:
+        """What the entry at ``pa``, a host physical address, leads to."""
 
 
 class Translation(NamedTuple):
@@ -92,58 +76,53 @@ class Refusal(NamedTuple):
     why: str = ""
 
 
-R = TypeVar("R")
-Walk: TypeAlias = Generator[Question, Any, R]
-
-
-def find(structures: Structures, base: int, device: int, pasid: int | None) -> Walk[Found | Refusal]:
+def find(structures: Structures, base: int, device: int, pasid: int | None, sight: Sight) -> Found | Refusal:
     """From the base register to what the structures say of a device."""
-    at = structures.start(base, device, pasid)
-    while type(at) is Fetch:
+    at: Fetch | Found | BadStructure | None = structures.start(base, device, pasid)
+    while isinstance(at, Fetch):
         fetch = at
-        if fetch.stage2 is None:
-            at = yield ReadStructure(fetch, fetch.pa)
-            continue
-        at = yield ReadStructure(fetch, None)
-        if at is None:
-            leaf = yield from _stage(fetch.stage2, fetch.pa, READ, "structure", None, nested=True)
+        at = sight.structure(fetch, fetch.pa if fetch.stage2 is None else None)
+        if at is None and fetch.stage2 is not None:
+            leaf = _stage(fetch.stage2, fetch.pa, READ, "structure", None, sight, nested=True)
             if isinstance(leaf, Refusal):
                 return leaf._replace(structure=fetch.structure)
-            at = yield ReadStructure(fetch, leaf.oa + fetch.pa - leaf.iova)
-    if type(at) is BadStructure:
+            at = sight.structure(fetch, leaf.oa + fetch.pa - leaf.iova)
+    if isinstance(at, BadStructure):
         return Refusal(at.kind, structure=at.structure, pa=at.pa, words=at.words, why=at.why)
-    return at  # type: ignore[return-value]
+    if at is None:
+        raise TypeError("a sight that translated a structure's address must answer")
+    return at
 
 
-def through(found: Found, iova: int, want: int) -> Walk[Translation | Refusal]:
+def through(found: Found, iova: int, want: int, sight: Sight) -> Translation | Refusal:
     """Through the tables that structures named; ``want`` is READ or WRITE."""
+    first, second = found.stage1, found.stage2
     if found.mode == "abort":
         return Refusal("blocked")
-    first, second = found.stage1, found.stage2
-    if found.mode == "bypass" or (first or second) is None:
+    if found.mode == "bypass":
         start = iova >> PAGE_LG2 << PAGE_LG2
-        at: Translation = Translation(start, PAGE_LG2, start, found.rights, None, None)
-    elif first is None or second is None:
-        alone: StageRoot = first or second  # type: ignore[assignment]
-        leaf = yield from _stage(alone, iova, want, "input", None, nested=False)
-        if isinstance(leaf, Refusal):
-            return leaf
-        halves = (leaf, None) if first else (None, leaf)
-        at = Translation(leaf.iova, leaf.size_lg2, leaf.oa, leaf.rights & found.rights, *halves)
-    else:
-        upper = yield from _stage(first, iova, want, "input", second, nested=True)
+        at = Translation(start, PAGE_LG2, start, found.rights, None, None)
+    elif first is not None and second is not None:
+        upper = _stage(first, iova, want, "input", second, sight, nested=True)
         if isinstance(upper, Refusal):
             return upper
-        lower = yield from _stage(second, upper.oa + iova - upper.iova, want, "input", None, nested=True)
+        lower = _stage(second, upper.oa + iova - upper.iova, want, "input", None, sight, nested=True)
         if isinstance(lower, Refusal):
             return lower
-        at = joined(iova, upper, lower, found.rights)
+        at = _joined(iova, upper, lower, found.rights)
+    else:
+        alone: StageRoot = first or second  # type: ignore[assignment]
+        leaf = _stage(alone, iova, want, "input", None, sight, nested=False)
+        if isinstance(leaf, Refusal):
+            return leaf
+        _, _, start, size_lg2, oa, rights, _, _ = leaf
+        at = Translation(start, size_lg2, oa, rights & found.rights, *((leaf, None) if first else (None, leaf)))
     if not at.rights & want:  # the tables grant it, so the structures do not
         return Refusal("permission")
     return at
 
 
-def joined(iova: int, stage1: Leaf, stage2: Leaf, rights: int) -> Translation:
+def _joined(iova: int, stage1: Leaf, stage2: Leaf, rights: int) -> Translation:
     """Both stages' leaves as one translation around an IOVA."""
     size_lg2 = min(stage1.size_lg2, stage2.size_lg2)
     start = iova >> size_lg2 << size_lg2
@@ -154,86 +133,88 @@ def joined(iova: int, stage1: Leaf, stage2: Leaf, rights: int) -> Translation:
 
 
 def _stage(
-    root: StageRoot, address: int, want: int, target: Target, under: StageRoot | None, *, nested: bool
-) -> Walk[Leaf | Refusal]:
+    root: StageRoot, address: int, want: int, target: Target, under: StageRoot | None, sight: Sight, *, nested: bool
+) -> Leaf | Refusal:
     """One stage, whose tables lie in host memory, or ``under`` a stage 2 in guest physical memory."""
-    fmt = root.page_format
-    levels = fmt.levels
-    at = yield Begin(root, address, want, target, nested)
+    levels = root.page_format.levels
+    at = sight.begin(root, address, want, target, nested=nested)
     pa = 0
     while type(at) is Position:
         pa = entry_pa(levels[at.level], at.table_pa, at.iova)
         if under is not None:
-            leaf = yield from _stage(under, pa, READ, "table", None, nested=True)
+            leaf = _stage(under, pa, READ, "table", None, sight, nested=True)
             if isinstance(leaf, Refusal):
                 return leaf
             pa = leaf.oa + pa - leaf.iova
-        at = yield ReadEntry(root, at, pa, target, nested)
+        at = sight.entry(root, at, pa, target, nested=nested)
     if type(at) is Leaf and at.rights & want:
         return at
     kind = at.kind if type(at) is WalkFault else "permission"
-    gpa = address if fmt.stage == "2" else None
-    return Refusal(kind, fmt.stage, at.level, target, gpa, "", pa, (at.word,) if pa else ())
-
-
-def drive(walk: Walk[R], answer: Callable[[Question], Answer]) -> R:
-    """Put every question of a walk to someone who answers; its result."""
-    try:
-        question = next(walk)
-        while True:
-            question = walk.send(answer(question))
-    except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
+    stage = root.page_format.stage
+    words = (at.word,) if pa else ()  # type: ignore[union-attr]
+    return Refusal(kind, stage, at.level, target, address if stage == "2" else None, "", pa, words)
 
 
 # -- plain memory
 
 
 class Seen(NamedTuple):
-    """One read of a translation: the question, the words that memory held, and what they led to."""
+    """One read of a translation.
 
-    question: ReadStructure | ReadEntry
+    Args:
+        structure: its name; empty: an entry of a table of ``level``, in a walk of ``stage``.
+        target: what was being translated.
+        pa, words: what was read where; no words: there is no memory.
+        answer: what they lead to.
+    """
+
+    structure: str
+    stage: str
+    level: int
+    target: Target
+    pa: int
     words: tuple[int, ...]
-    answer: Answer
+    answer: Fetch | Found | BadStructure | Step
 
 
 @define
 class PlainMemory:
-    """Answers from memory as it stands, without any cache.
+    """The sight of memory as it stands, without any cache.
 
     Args:
         load: reads one word; BusError where there is no memory.
-        structures: None where no question asks for one.
+        structures: whose steps structures are read by.
         trace: every read, in order.
     """
 
     load: Callable[[int], int]
-    structures: Structures | None = None
+    structures: Structures
     trace: list[Seen] = field(factory=list)
 
-    def __call__(self, question: Question) -> Answer:
-        answer: Answer
-        match question:
-            case Begin(root, address):
-                return root.page_format.start(root.root_pa, address)
-            case ReadEntry():
-                words, answer = read_entry(self.load, question)
-            case ReadStructure(fetch, pa):
-                if pa is None or self.structures is None:
-                    return None
-                words, answer = read_structure(self.load, self.structures, fetch, pa)
-        self.trace.append(Seen(question, words, answer))
+    def structure(self, fetch: Fetch, pa: int | None) -> Fetch | Found | BadStructure | None:
+        if pa is None:
+            return None
+        words, answer = read_structure(self.load, self.structures, fetch, pa)
+        self.trace.append(Seen(fetch.structure, "", 0, "input", pa, words, answer))
+        return answer
+
+    def begin(self, root: StageRoot, address: int, want: int, target: Target, *, nested: bool) -> Step:
+        return root.page_format.start(root.root_pa, address)
+
+    def entry(self, root: StageRoot, position: Position, pa: int, target: Target, *, nested: bool) -> Step:
+        words: tuple[int, ...] = ()
+        try:
+            words = (self.load(pa),)
+            answer = root.page_format.step(position, words[0])
+        except BusError:
+            answer = no_memory(position)
+        self.trace.append(Seen("", position.stage, position.level, target, pa, words, answer))
         return answer
 
 
-def read_entry(load: Callable[[int], int], question: ReadEntry) -> tuple[tuple[int, ...], Position | Leaf | WalkFault]:
-    """The entry's word, and what it leads to; a fault ``fetch`` where there is no memory."""
-    root, position = question.root, question.position
-    try:
-        word = load(question.pa)
-    except BusError:
-        return (), WalkFault(position.stage, position.level, position.iova, 0, "fetch")
-    return (word,), root.page_format.step(position, word)
+def no_memory(position: Position) -> WalkFault:
+    """The fault of an entry that cannot be read."""
+    return WalkFault(position.stage, position.level, position.iova, 0, "fetch")
 
 
 def read_structure(
@@ -270,6 +251,6 @@ def translate(
     ``load`` reads one 64-bit word, or raises BusError; ``base`` is the register that leads to the structures.
     """
     memory = PlainMemory(load, structures)
-    found = drive(find(structures, base, device, pasid), memory)
-    outcome = found if isinstance(found, Refusal) else drive(through(found, iova, WRITE if write else READ), memory)
+    found = find(structures, base, device, pasid, memory)
+    outcome = found if isinstance(found, Refusal) else through(found, iova, WRITE if write else READ, memory)
     return Walked(outcome, memory.trace)

@@ -140,7 +140,7 @@ class Domain:
                 )
                 for device, ats in devices
             ]
-            unit.attach(here, tables, stage1.pages if stage1 else None)
+            unit.attach(here, stage1.pages if stage1 else None)
             attachments += here
         assembler = Assembler(
             fmt,
@@ -347,11 +347,12 @@ class Domain:
         return self.planner.plan(self.name, request, own)
 
     def _request(self, conversion: Conversion, after: Conversion | None) -> PlanRequest:
+        changed = conversion.done if after is None else conversion.ranges
         return PlanRequest(
             self._iovas(conversion.ranges),
             lambda start, end: self.layout(start, end, after),
             wipe_first=not self.policy.maps_private,
-            owed=self.vendor.ownership.invalidate_after and self.policy.maps_private,
+            owed=self._iovas(changed) if self.vendor.ownership.invalidate_after and self.policy.maps_private else (),
             merge=self.settings.merge == "at_once",
             remap=self.settings.strategy == "unmap-remap",
         )
@@ -408,11 +409,11 @@ class Domain:
         self.merges += len(prepared.changes.merge)
 
     def _covered(self, unit: str, words: Words) -> int:
-        """4K pages that an encoded command covers, as the vendor's own decoder tells."""
-        pages = 0
+        """4K pages that an encoded command covers of the domain's own stage, as the vendor's own decoder tells."""
+        pages, own = 0, self.vendor.page_format.stage
         for effect in self.vendor.commands.decode(words):
             match effect:
-                case Drops(first=first, last=last):
+                case Drops(first=first, last=last, stages=stages) if own in stages:
                     pages = max(pages, (last >> PAGE_LG2) - (first >> PAGE_LG2) + 1)
                 case Completes():
                     pass

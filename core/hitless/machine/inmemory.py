@@ -14,11 +14,12 @@ from hitless.units import align_up
 TableMemory: TypeAlias = PageAllocator
 
 _QUEUES = 1 << 20
+_STRUCTURES = 1 << 26
 
 
 @define(eq=False)
 class Machine:
-    """Physical memory for tables, structures and queues, with units.
+    """Physical memory for queues, tables and structures (in this order), with units.
 
     Guest memory has addresses but no bytes here: what counts is where a request arrives. Where a guest owns tables
     or structures that a unit reads, :meth:`add_memory` gives it bytes.
@@ -26,7 +27,7 @@ class Machine:
     Args:
         seed: decides when everything happens.
         base_pa: of the arena; guest memory lies elsewhere.
-        table_bytes: how much memory there is for tables.
+        table_bytes: how much memory there is for tables; structures have memory of their own.
     """
 
     seed: int = 0
@@ -36,15 +37,17 @@ class Machine:
     arena: Arena = field(init=False)
     memory: PhysicalMemory = field(init=False)
     tables: PageAllocator = field(init=False)
+    structures: PageAllocator = field(init=False)
     units: dict[str, Unit] = field(factory=dict)
     rng: random.Random = field(init=False)
     _next_queue: int = field(init=False)
     _more: list[Arena] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
-        self.arena = Arena(self.base_pa, _QUEUES + self.table_bytes)
+        self.arena = Arena(self.base_pa, _QUEUES + self.table_bytes + _STRUCTURES)
         self.memory = self.arena
         self.tables = PageAllocator(self.arena, self.base_pa + _QUEUES, self.table_bytes)
+        self.structures = PageAllocator(self.arena, self.base_pa + _QUEUES + self.table_bytes, _STRUCTURES)
         self.rng = random.Random(self.seed)
         self._next_queue = self.base_pa
 
@@ -82,6 +85,7 @@ class Machine:
             wait_pa=self._reserve(4096),
             rng=random.Random(self.rng.random()),
             structures=vendor.structures,
+            structure_memory=self.structures,
         )
         self.units[name] = unit
         return unit

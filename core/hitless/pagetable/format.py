@@ -197,7 +197,7 @@ class PageFormat(ABC):
         return Position(self.stage, self.top.number, root_pa, iova, READ | WRITE)
 
     def hardware_set(self, level: int) -> int:
-        """Bits that hardware may set in a leaf: A and D."""
+        """Bits that hardware may change in a leaf: A and D."""
         layout = self.layout("leaf", level)
         return layout.hardware if layout else 0
 
@@ -309,6 +309,13 @@ class PageFormat(ABC):
             elif address & ((1 << lg2) - 1):
                 found.append(f"{self.name}: address {address:#x} of a {lg2_text(lg2)} leaf is not aligned to its size")
         return found
+
+    def grown(self) -> "PageFormat | None":
+        """The format with one more level on top, for a root that may grow; None: it does not.
+
+        Entry 0 of the larger root points to the old one.
+        """
+        return None
 
     # -- recordings (hitless vectors)
 

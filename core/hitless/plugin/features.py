@@ -50,7 +50,8 @@ def feature(
     ``formats`` names the page formats that it matters to, where it does not matter to all.
 
     A combination that hardware does not have is told by a method of the class,
-    ``impossible(self) -> str | None``: one sentence with its fact id; see :func:`impossible`.
+    ``impossible(self) -> str | None``: one sentence with its fact id; see :func:`impossible`. One
+    that it does not have with some page format: ``impossible_for(self, page_format)``.
     """
     legal = values or ((False, True) if isinstance(default, bool) else ())
     validators = [attrs.validators.in_(legal)] if legal else []
@@ -63,6 +64,12 @@ def feature_infos(cls: type) -> Iterator[FeatureInfo]:
     for each in attrs.fields(cls):
         sentence, source, values, unconfirmed, formats = each.metadata[_KEY]
         yield FeatureInfo(each.name, each.default, sentence, source, values, unconfirmed, formats)
+
+
+def impossible_for(features: Any, page_format: str) -> str | None:
+    """Why no hardware has a page format with these features: the vendor's sentence, from its own ``impossible_for``."""
+    tell = getattr(features, "impossible_for", None)
+    return None if tell is None else tell(page_format)
 
 
 def impossible(features: Any) -> str | None:

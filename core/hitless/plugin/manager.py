@@ -8,6 +8,7 @@ import importlib
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +19,7 @@ from attrs import frozen
 from hitless.errors import HitlessError, PluginError
 from hitless.hardware.vendor import Vendor
 from hitless.pagetable import PageFormat
-from hitless.plugin.features import FeatureInfo, feature_infos, impossible
+from hitless.plugin.features import FeatureInfo, feature_infos, impossible, impossible_for
 from hitless.plugin.specs import API, OPTIONAL, PROJECT, STRATEGIES, Specs
 
 VENDORS = "hitless.vendors"
@@ -177,7 +178,9 @@ class VendorRegistry:
         manager = self.manager(vendor, extensions)
         return list(_formats(manager, vendor, _features_class(manager, vendor)()))
 
-    def feature_faults(self, vendor: str, values: Mapping[str, Any], extensions: Sequence[str] = ()) -> list[str]:
+    def feature_faults(
+        self, vendor: str, values: Mapping[str, Any], extensions: Sequence[str] = (), page_format: str = ""
+    ) -> list[str]:
         """What is wrong with feature values, each as ``problem @ .key``.
 
         Where each value is legal, but hardware does not have the combination, the vendor's own sentence.
@@ -195,7 +198,7 @@ class VendorRegistry:
                 faults.append(f"{value!r} is not legal, use {legal} @ .{key}")
         if not faults:
             cls = _features_class(self.manager(vendor, extensions), vendor)
-            faults += filter(None, [_impossible(cls(**values), vendor)])
+            faults += filter(None, [_impossible(cls(**values), vendor, page_format)])
         return faults
 
     def resolve(
@@ -233,6 +236,7 @@ class VendorRegistry:
             page_format=formats[name],
             features=chosen,
             origins=origins,
+            mutants=partial(_mutants, manager, vendor, strategy),
             **answers,
         )
 
@@ -268,6 +272,14 @@ def _ask(manager: pluggy.PluginManager, vendor: str, hook: str, **arguments: Any
     return answer
 
 
+def _mutants(manager: pluggy.PluginManager, vendor: str, strategy: Mapping[str, Any]) -> list[Any]:
+    """The mutants of a vendor and of its extensions."""
+    try:
+        return [each for answer in reversed(manager.hook.mutants(**strategy)) for each in answer]
+    except Exception as error:
+        raise PluginError("hook mutants failed", who=vendor, why=_cause(error), do="mend the plugin") from error
+
+
 def _features_class(manager: pluggy.PluginManager, vendor: str) -> type:
     """The features class, of a kind that core can use."""
     cls = _ask(manager, vendor, "features")
@@ -284,10 +296,10 @@ def _features_class(manager: pluggy.PluginManager, vendor: str) -> type:
     return cast(type, cls)
 
 
-def _impossible(features: Any, vendor: str) -> str | None:
+def _impossible(features: Any, vendor: str, page_format: str) -> str | None:
     """The vendor's sentence about a combination that no hardware has."""
     try:
-        return impossible(features)
+        return impossible(features) or (impossible_for(features, page_format) if page_format else None)
     except Exception as error:
         raise PluginError("the features class cannot tell what is impossible", who=vendor, why=_cause(error)) from error
 

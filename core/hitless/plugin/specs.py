@@ -5,7 +5,7 @@ configuration names for it, and with nobody else's. The first answer that is not
 extension answers first (``tryfirst``) or wraps the answer (``wrapper=True``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import pluggy
@@ -94,6 +94,18 @@ class StructuresHook(Protocol):
         """
 
 
+class MutantsHook(Protocol):
+    """The vendor's own mistakes, for the checker."""
+
+    def mutants(self, page_format: PageFormat, features: Any) -> Sequence[Any]:
+        """Mutants that the checker must catch, harmless changes that it must not, and reasons why a mistake has no mutant.
+
+        Each is a :class:`hitless.check.mutants.Mutant`, ``Harmless`` or ``Reason``; the room of hooks knows none of
+        them. Optional, and asked only when mutants are run: import what it takes inside the hook. Every plugin that
+        implements it is asked, and the answers are joined: an extension adds its own.
+        """
+
+
 class ConversionDoneHook(Protocol):
     """An observer."""
 
@@ -147,6 +159,11 @@ class Specs:
     @hookspec(firstresult=True)
     def structures(self, page_format: PageFormat, features: Any) -> Structures:
         """See :class:`StructuresHook`."""
+        raise NotImplementedError
+
+    @hookspec
+    def mutants(self, page_format: PageFormat, features: Any) -> Sequence[Any]:
+        """See :class:`MutantsHook`."""
         raise NotImplementedError
 
     @hookspec

@@ -54,10 +54,16 @@ class Encoder(Protocol):
         """A command in words, every field named."""
 
 
+def _in_order(target: Target) -> tuple[int, int, int, int, bool]:
+    """By address; a target of several levels before one of one level."""
+    first, last, leaf_lg2, level, tables = target
+    return first, last, leaf_lg2, -1 if level is None else level, tables
+
+
 def join_targets(targets: Sequence[Target]) -> list[Target]:
     """Adjacent targets of one kind as one; others keep their order by address."""
     joined: list[Target] = []
-    for each in sorted(targets):
+    for each in sorted(targets, key=_in_order):
         if joined:
             last = joined[-1]
             if last[2:] == each[2:] and each.first <= last.last + 1:

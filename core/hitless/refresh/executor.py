@@ -149,6 +149,8 @@ class Executor:
         for fold in step.fold:
             for i in range(fold.times):
                 self._fold(fold, fold.entry_pa + 8 * i * fold.targets, fold.table_pa + 8 * i * fold.entries)
+        if any(port.fenced for port in self.ports.values()):
+            return  # a unit that never answered may walk them still: they are never freed
         for pa, size_lg2 in step.tables:
             self.tables.free(pa, size_lg2)
 

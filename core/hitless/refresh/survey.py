@@ -5,6 +5,7 @@ fewest stores that lead from one to the other with the largest legal leaves; how
 made is the recipes' matter.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, cast
 
@@ -133,7 +134,7 @@ class Survey:
         if piece.change:
             size = self._fmt.leaf_size(slot.size_lg2)
             words = self._convert(Laid(slot.pa, slot.entries, size, slot.iova, slot.word, 0, piece), words)
-        elif self._request.owed:
+        elif _inside(self._request.owed, slot.iova, slot.end):
             self.changes.owed.append(slot.target())
         after.update(enumerate(words, first))
 
@@ -153,7 +154,7 @@ class Survey:
         new = self._fmt.table(number, child)
         fold = [(laid.entry_pa, laid.entries) for laid in leaves]
         self.changes.cut.append(Change("cut", slot.pa, number, slot.iova, slot.word, new, slot.target(), fold))
-        self._finish(leaves, slot.ranges)
+        self._finish(leaves, slot)
         return new
 
     def _resize(self, slot: Slot, words: list[int], pieces: list[Piece], table: Table, after: dict[int, int]) -> None:
@@ -177,7 +178,7 @@ class Survey:
         for laid in leaves:
             if laid.piece.change:
                 after.update(enumerate(self._convert(laid), table.index_of(laid.iova)))
-        self._finish([laid for laid in leaves if not laid.piece.change], slot.ranges)
+        self._finish([laid for laid in leaves if not laid.piece.change], slot)
 
     def _pointer(self, slot: Slot) -> tuple[int, Outcome]:
         """Descend; or unlink the table, where all that it translates goes. The word that the entry will hold."""
@@ -243,7 +244,7 @@ class Survey:
                 for laid in leaves
                 if slot.iova <= laid.iova < slot.end and hardware
             )
-        self._finish(leaves, parent.ranges)
+        self._finish(leaves, parent)
         left = without(parent.ranges, [(slot.iova, slot.end) for slot, _ in divided])
         self._table(table._replace(pa=pa, words=words), left, swapped=True)
         return new
@@ -293,13 +294,14 @@ class Survey:
             word = words[i] if words is not None else (laid.first + i * laid.increment) & MASK64
             yield Entry(laid.entry_pa + 8 * i, iova, word, Target(start, start + (1 << lg2) - 1, lg2, number, False))
 
-    def _finish(self, leaves: Sequence[Laid], ranges: Ranges) -> None:
+    def _finish(self, leaves: Sequence[Laid], slot: Slot) -> None:
         """Convert the leaves of a new table whose pieces change; owe what the others owe."""
+        owed = _inside(self._request.owed, slot.iova, slot.end)
         for laid in leaves:
             if laid.piece.change:
                 self._convert(laid)
-            elif self._request.owed:
-                self._owe(laid, ranges)
+            elif owed:
+                self._owe(laid, owed)
 
     def _convert(self, laid: Laid, words: Sequence[int] | None = None) -> list[int]:
         """Replace or wipe leaves; the words that their entries will hold."""
@@ -343,3 +345,9 @@ class Survey:
             for word in words[words != 0].tolist():
                 if self._fmt.present(word) and not self._fmt.is_leaf(word, number):
                     yield from self._subtree(self._fmt.child_level(word, number), int(self._fmt.table_pa(word)))
+
+
+def _inside(ranges: Ranges, start: int, end: int) -> Ranges:
+    """The sorted ranges that touch ``[start, end)``."""
+    first = bisect_right(ranges, start, key=lambda each: each[1])
+    return ranges[first : bisect_left(ranges, end, first, key=lambda each: each[0])]

@@ -48,7 +48,7 @@ class PlanRequest:
         ranges: what converts: sorted, disjoint ``(start, end)``.
         layout: what every range shall map afterwards; asked beyond the ranges too.
         wipe_first: unmap what changes before the owner changes, map it afterwards.
-        owed: an invalidation is owed after the owner change even where no entry changes.
+        owed: ranges, sorted, whose owner changes and for which an invalidation is owed even where no entry does.
         merge: join leaves that the conversion made equal again.
         remap: the baseline that hitless is compared with: every leaf that the ranges touch is
             cleared before the owner change and laid out again after it.
@@ -57,6 +57,6 @@ class PlanRequest:
     ranges: tuple[tuple[int, int], ...]
     layout: LayoutSource
     wipe_first: bool = False
-    owed: bool = False
+    owed: tuple[tuple[int, int], ...] = ()
     merge: bool = False
     remap: bool = False

@@ -79,6 +79,12 @@ class AmdFeatures:
         unconfirmed=True,
     )
 
+    def impossible_for(self, page_format: str) -> str | None:
+        """A v2 table cannot be the host's under SNP."""
+        if page_format == "amd/v2" and self.snp:
+            return "with snp the host's table is a v1 table; set snp = false for a v2 table alone (AMD-RMP-15)"
+        return None
+
     def impossible(self) -> str | None:
         """Combinations that no unit has."""
         if self.mode > 4 + self.hats:

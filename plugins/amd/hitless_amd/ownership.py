@@ -15,9 +15,11 @@ _4K, _2M = 12, 21
 
 
 class Rmp:
-    """The RMP: entries of 4K and 2M, checked when a request is translated, the verdict cached with it."""
+    """The RMP: entries of 4K and 2M, checked when a request is translated, the verdict cached with it.
 
-    default_policy = "match"
+    Without SNP nothing keeps a device from guest-owned pages, so that they cannot stay mapped.
+    """
+
     cached = True
     invalidate_after = True  # AMD-RMP-6
 
@@ -26,7 +28,9 @@ class Rmp:
         self.size_classes = (_4K, _2M) if features.snp else ()  # AMD-RMP-8
         self._drops = "none" if features.rmpupdate_drops == "no" else features.rmpupdate_drops
         match = Policy("match", maps_private=True, boundary=Boundary(features.boundary), check_unit_lg2=_2M)
-        self.policies: Mapping[str, Policy] = {"match": match, "wipe": Policy("wipe", maps_private=False)}
+        wipe = Policy("wipe", maps_private=False)
+        self.default_policy = "match" if features.snp else "wipe"
+        self.policies: Mapping[str, Policy] = {"match": match, "wipe": wipe} if features.snp else {"wipe": wipe}
 
     def verdict(self, table: OwnerTable, pa: int, leaf_lg2: int, trusted: bool) -> Verdict:
         """The leaf is checked and cached as 4K, or as 2M if it is that large (AMD-RMP-7, AMD-RMP-8)."""
@@ -54,6 +58,8 @@ class Rmp:
         Raises:
             Refused: a smash of guest-owned memory that a trusted device may be using.
         """
+        if not self._snp:
+            return []  # there is no RMP
         blocks = sorted({block for change in changes for block in self._partial(table, change)})
         if blocks and trusted and not allow_break:
             raise Refused(

@@ -144,8 +144,17 @@ class AmdStructures:
 
     # -- what software writes
 
-    def setup(self, entries: Sequence[StructureEntry], tables: TableSource) -> StructureImage:
-        """A device table up to the highest DeviceID; who is not named is held off by V = 1, TV = 0 (AMD-DTE-7)."""
+    def stage1_tag(self, tag: int, space: int) -> int:
+        """DomainID | PASID << 16 (AMD-INV-7)."""
+        return tag | space << 16
+
+    def setup(
+        self, entries: Sequence[StructureEntry], tables: TableSource, guest: TableSource | None = None
+    ) -> StructureImage:
+        """A device table up to the highest DeviceID; who is not named is held off by V = 1, TV = 0 (AMD-DTE-7).
+
+        All of it lies in host memory, GCR3 tables too (AMD-GCR-4).
+        """
         devices: dict[int, list[StructureEntry]] = {}
         for entry in entries:
             devices.setdefault(entry.device, []).append(entry)

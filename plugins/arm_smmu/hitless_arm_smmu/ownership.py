@@ -16,20 +16,19 @@ class Gpt:
     """The GPT with 4K granules: host memory is Non-secure, guest memory Realm.
 
     A leaf may hold granules of both (ARM-GPT-2), so leaves need not end where owners change, and an
-    owner change is never refused.
+    owner change is never refused. Without the check nothing keeps a device from guest memory, so that it cannot stay
+    mapped.
     """
 
-    default_policy = "check"
     cached = True
     size_classes = ()
     invalidate_after = False  # the change brings its own invalidation, by physical address (ARM-GPT-6)
 
     def __init__(self, features: ArmSmmuFeatures) -> None:
         self._gpc = features.gpc
-        self.policies: Mapping[str, Policy] = {
-            "check": Policy("check", maps_private=True),
-            "wipe": Policy("wipe", maps_private=False),
-        }
+        check, wipe = Policy("check", maps_private=True), Policy("wipe", maps_private=False)
+        self.default_policy = "check" if features.gpc else "wipe"
+        self.policies: Mapping[str, Policy] = {"check": check, "wipe": wipe} if features.gpc else {"wipe": wipe}
 
     def verdict(self, table: OwnerTable, pa: int, leaf_lg2: int, trusted: bool) -> Verdict:
         """Each granule is checked by itself; a trusted device's stream is a Realm one.

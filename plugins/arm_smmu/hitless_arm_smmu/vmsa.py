@@ -196,6 +196,10 @@ class Vmsa(PageFormat):
         """At BBML 1 a block with nT takes no part in a conflict (ARM-DESC-9, ARM-LIVE-5)."""
         return not (self.config.bbml == 1 and level > 0 and is_set(word, NT))
 
+    def malformed(self, word: int, level: int) -> bool:
+        """The common check, and type 01 at Arm level 3, which is reserved (ARM-DESC-2)."""
+        return (level == 0 and not equals(word, TYPE, PAGE_OR_TABLE)) or super().malformed(word, level)
+
     # -- walk
 
     def step(self, position: Position, word: int) -> Position | Leaf | WalkFault:

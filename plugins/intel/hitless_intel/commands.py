@@ -3,9 +3,10 @@
 Spec: VT-d 5.10, sections 6.5.2 and 6.5.4, tables 22 to 24 and 28. Facts: INTEL-QI-*, INTEL-WAIT-*.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
+from hitless.bits import Layout
 from hitless.hardware.facts import Effect, Illegal, NoEffect
 from hitless.refresh.commands import Target, Words, aligned_blocks
 from hitless_intel.descriptors import (
@@ -58,7 +59,8 @@ class IntelCommands:
     def __init__(self, features: IntelFeatures, format_name: str = SECOND_STAGE) -> None:
         wide = features.scalable(format_name) or features.wide_descriptors
         self.words = 4 if wide else 2
-        self.layouts = descriptor_layouts(wide=wide)
+        self._by_type = descriptor_layouts(wide=wide)
+        self.layouts: Mapping[str, Layout] = {each.name: each for each in self._by_type.values()}
         self._first_stage = format_name == FIRST_STAGE
         self._psi = features.psi
         self._mamv = features.mamv
@@ -144,7 +146,7 @@ class IntelCommands:
         kind = descriptor_type(words[0])
         if kind in NOT_MODELLED:
             return [NoEffect("INTEL-QI-11")]
-        if kind not in self.layouts:
+        if kind not in self._by_type:
             return [Illegal("INTEL-QI-10", f"there is no descriptor of type {kind:#x}: FSTS.IQE is set")]
         if fault := next(self._faults(kind, words), None):
             return [Illegal("INTEL-QI-10", f"{fault}: FSTS.IQE is set")]
@@ -155,9 +157,9 @@ class IntelCommands:
         kind = descriptor_type(words[0])
         if kind in NOT_MODELLED:
             return f"{NOT_MODELLED[kind]} (not modelled)"
-        if kind not in self.layouts:
+        if kind not in self._by_type:
             return f"unknown descriptor type {kind:#x}"
-        layout = self.layouts[kind]
+        layout = self._by_type[kind]
         named = []
         for name, value in layout.decode(words).items():
             if value and not name.startswith("type"):
@@ -171,7 +173,7 @@ class IntelCommands:
     def _faults(self, kind: int, words: Words) -> Iterator[str]:
         """What makes a descriptor illegal: reserved bits, granularity, AM, a device range without a size."""
         low, high = words[:2]
-        layout = self.layouts[kind]
+        layout = self._by_type[kind]
         yield from layout.faults(words)
         granularity = low >> 4 & 3
         legal = next((field.values for field in layout.fields if field.name == "G"), None)

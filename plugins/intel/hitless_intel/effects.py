@@ -76,7 +76,7 @@ class DescriptorEffects:
         if kind == IOTLB:
             return self._iotlb(low, high)
         if kind == DEVICE_TLB:
-            return [_device_drops("INTEL-QI-4", low >> 32 & 0xFFFF, device_range(high, 1))]
+            return [_device_drops("INTEL-QI-4, INTEL-QI-17", low >> 32 & 0xFFFF, device_range(high, 1))]
         if kind == PASID_IOTLB:
             return [_pasid_iotlb(low, high)]
         if kind == PASID_CACHE:

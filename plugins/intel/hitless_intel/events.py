@@ -59,7 +59,7 @@ class IntelEvents:
     """
 
     words: ClassVar[int] = 2
-    layouts: ClassVar[Mapping[str, Layout]] = MappingProxyType({"fault": RECORD, "status": STATUS})
+    layouts: ClassVar[Mapping[str, Layout]] = MappingProxyType({RECORD.name: RECORD, STATUS.name: STATUS})
 
     def __init__(self, *, scalable: bool = False) -> None:
         self._scalable = scalable
@@ -84,7 +84,7 @@ class IntelEvents:
 
     def decode(self, words: Words) -> dict[str, int | str]:
         """A fault record by field; with nothing in its upper half, the fault status."""
-        if not words[1]:
+        if not any(words[1:]):
             fields = STATUS.decode(words[0] & 0xFFFF_FFFF)
             named = [f"{name}: {STATUS[name].meaning}" for name in ("IQE", "ICE", "ITE", "PRO", "PFO") if fields[name]]
             return {"event": "; ".join(named) or "no fault", **fields}

@@ -1,6 +1,6 @@
 """What an Intel IOMMU may have, and how it is set up."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from attrs import frozen
 
@@ -81,6 +81,13 @@ class IntelFeatures:
     drain: bool = feature(True, "CAP.DWD and CAP.DRD: invalidations drain reads and writes", "INTEL-WAIT-3")
     version: int = feature(1, "VER.MAJ: from 2 on a unit always drains", "INTEL-WAIT-4", (1, 2, 6))
     coherent: bool = feature(True, "ECAP.C, in scalable mode PWSNP: table walks snoop the CPU's caches", "INTEL-CAP-2")
+
+    def cannot_hold(self) -> Mapping[str, str]:
+        """Rules that nothing done to such a unit can keep, each with the sentence that says why."""
+        if self.drain or self.version >= 2:
+            return {}
+        why = "a unit below version 2 without DWD and DRD cannot be made to end requests in flight (INTEL-WAIT-3)"
+        return dict.fromkeys(("C1", "C2", "F1"), why)
 
     def impossible(self) -> str | None:
         """The first of the combinations that no unit has."""

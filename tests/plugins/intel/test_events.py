@@ -168,6 +168,7 @@ def test_an_illegal_command_is_told_by_the_status_register():
     found = SCALABLE.decode(words)
     assert found["event"] == "IQE: bad descriptor, the queue is stopped at it"
     assert found["IQE"] == 1
+    assert SCALABLE.decode((0x10,)) == found
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,8 @@ def test_hardware_facts():
     facts = rules.hardware(SECOND, IntelFeatures())
     assert (facts.size_conflict, facts.caches_not_present, facts.coherent) == (False, False, True)
     assert facts.pieces_lg2 == (12, 21)
+    assert (facts.size_address_conflict, facts.address_conflict) == (True, False)
+    assert facts.atc_in_order
     assert not facts.caches_bad_structures
     other = rules.hardware(SECOND, IntelFeatures(caching_mode=True, coherent=False))
     assert other.caches_bad_structures

@@ -282,3 +282,11 @@ def test_descriptions_name_pasids_and_ranges():
         " covers [0x200000, 0x3fffff]"
     )
     assert "covers [0x200000, 0x3fffff]" in FS.describe((0x8, 0x2F_F800, 0, 0))
+
+
+def test_layouts_by_name():
+    """What explains words field by field finds each descriptor under its name, as wide as the queue's."""
+    names = {"context cache", "IOTLB", "device TLB", "PASID IOTLB", "PASID cache", "PASID device TLB"}
+    for commands, width in ((LEGACY, 128), (SS, 256)):
+        assert set(commands.layouts) == {f"{name} invalidate" for name in names} | {"wait"}
+        assert {layout.width for layout in commands.layouts.values()} == {width}

@@ -1,6 +1,7 @@
 """The rules, each a small piece of its own. See docs/rules.md."""
 
 from hitless.check.rules.base import OutcomeRule, Rule, Seen
+from hitless.check.rules.leftovers import NothingLeft
 from hitless.check.rules.outcomes import (
     ConvertedIsSafe,
     NeighbourFaults,
@@ -9,6 +10,7 @@ from hitless.check.rules.outcomes import (
     PresentOwner,
 )
 from hitless.check.rules.owners import Boundaries, SizesAgree
+from hitless.check.rules.runs import RunsAgree
 from hitless.check.rules.steps import (
     FreedTables,
     LegalWords,
@@ -32,11 +34,13 @@ def all_rules(subject: Subject) -> list[Rule]:
         ConvertedIsSafe(),
         PresentOwner(),
         NothingStale(),
+        NothingLeft(),
         Boundaries(),
         SizesAgree(),
         NoConflict(),
         FreedTables(),
         LegalWords(),
+        RunsAgree(),
         NoWriterBeside(),
         MergesEquals(),
         WaitsFirst(),

@@ -1,7 +1,7 @@
 """K1, R1, W1, A1, M1, H1, E1, T1: what steps store, submit, free and leave behind."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from attrs import define, field
@@ -38,7 +38,7 @@ class NoConflict(Rule):
         for fact in engine.facts.over(low, high):
             if fact.kind or not fact.stable or not fact.alive & engine.places.caches:
                 continue
-            size = fact.leaf_lg2 != size_lg2
+            size = fact.leaf_lg2 != size_lg2 and (hardware.run_conflict or fact.level != span.level)
             address = fact.oa - fact.start != span.oa - span.start
             if not (
                 (size and hardware.size_conflict)
@@ -196,7 +196,6 @@ class SmallestCommand(Rule):
     do: ClassVar[str] = "invalidate the old leaf, no more; a whole tag only above the declared threshold"
     _unit: dict[str, "_Needed"] = field(factory=dict)
     _device: dict[str, "_Needed"] = field(factory=dict)
-    _commanded: set[str] = field(factory=set)
 
     def went_stale(self, engine: Engine, fact: Held | Link) -> None:
         if isinstance(fact, Link):
@@ -210,11 +209,11 @@ class SmallestCommand(Rule):
             lo = fmt.levels[step.level].lo
             self._need(engine, Target(step.iova, step.iova + (1 << lo) - 1, lo, step.level, False))
 
-    def entered(self, engine: Engine, section: str) -> None:
-        """After the owner change an invalidation is owed for what converted, whole leaves."""
+    def owned(self, engine: Engine, step: Own, ranges: Sequence[tuple[int, int]]) -> None:
+        """After an owner change an invalidation is owed for what converted, whole leaves."""
         subject = engine.subject
-        if section == "refresh" and subject.vendor.ownership.invalidate_after:
-            for run in subject.truth.converting:
+        for start, end in ranges if subject.vendor.ownership.invalidate_after else ():
+            for run in (each for each in subject.truth.inside(start, end) if each.converts):
                 for span in engine.spans(run.start, run.end):
                     if isinstance(span, LeafSpan):
                         self._need(engine, _leaves(span))
@@ -225,20 +224,19 @@ class SmallestCommand(Rule):
                 needed.setdefault(unit.name, _Needed()).add(target)
 
     def waited(self, engine: Engine, step: Wait) -> None:
-        self._unit.pop(step.unit, None)
-        if step.unit in self._commanded:
-            self._commanded.discard(step.unit)
-            self._device.pop(step.unit, None)
+        """What was commanded is gone; what was not is still to be commanded."""
+        for needs in (self._unit, self._device):
+            if step.unit in needs:
+                needs[step.unit].waited()
 
     def submitted(self, engine: Engine, step: Invalidate, effects: Sequence[Effect]) -> None:
         for effect in effects:
-            if isinstance(effect, Drops):
-                if effect.device is not None:
-                    self._commanded.add(step.unit)
+            if isinstance(effect, Drops) and engine.subject.vendor.page_format.stage in effect.stages:
                 needed = (self._unit if effect.device is None else self._device).get(step.unit, _Needed())
                 self._compare(engine, step, effect, needed)
 
     def _compare(self, engine: Engine, step: Invalidate, drops: Drops, needed: "_Needed") -> None:
+        needed.commanded.append((drops.first, drops.last))
         if needed.covers(drops.first, drops.last) or self._nothing_smaller(engine, step, drops, needed.targets):
             return
         pages = (drops.last - drops.first + 1) >> 12
@@ -250,7 +248,7 @@ class SmallestCommand(Rule):
         """Whether the vendor has no smaller command, or the whole tag is cheaper by its declared cost."""
         encoder, rules = engine.subject.vendor.commands, engine.subject.vendor.split_rules
         count = 0
-        for target in join_targets(sorted(needed, key=_order)):
+        for target in join_targets(list(needed)):
             words = (
                 encoder.invalidate(target, step.tag)
                 if drops.device is None
@@ -260,10 +258,6 @@ class SmallestCommand(Rule):
             if step.words in words or count > rules.whole_tag_commands:
                 return True
         return False
-
-
-def _order(target: Target) -> tuple[int, int, int]:
-    return target[:3]
 
 
 def _leaves(run: Held | LeafSpan) -> Target:
@@ -278,6 +272,7 @@ class _Needed:
     """What stores took away since the last wait; its ranges are joined when somebody asks."""
 
     targets: set[Target] = field(factory=set)
+    commanded: list[tuple[int, int]] = field(factory=list)
     _joined: list[tuple[int, int]] | None = None
 
     def add(self, target: Target) -> None:
@@ -287,14 +282,30 @@ class _Needed:
     def covers(self, first: int, last: int) -> bool:
         """Whether all of a range (inclusive) is needed."""
         if self._joined is None:
-            self._joined = []
-            for low, high in sorted((target.first, target.last) for target in self.targets):
-                if self._joined and low <= self._joined[-1][1] + 1:
-                    self._joined[-1] = (self._joined[-1][0], max(high, self._joined[-1][1]))
-                else:
-                    self._joined.append((low, high))
-        at = bisect_right(self._joined, (first, WORD_MAX << 1)) - 1
-        return at >= 0 and self._joined[at][0] <= first and last <= self._joined[at][1]
+            self._joined = _joined((target.first, target.last) for target in self.targets)
+        return _inside(self._joined, first, last)
+
+    def waited(self) -> None:
+        """Forget what commands covered wholly."""
+        commanded = _joined(self.commanded)
+        stay = {target for target in self.targets if not _inside(commanded, target.first, target.last)}
+        self.targets, self.commanded, self._joined = stay, [], None
+
+
+def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Inclusive ranges, sorted, with adjacent ones as one."""
+    found: list[tuple[int, int]] = []
+    for low, high in sorted(ranges):
+        if found and low <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(high, found[-1][1]))
+        else:
+            found.append((low, high))
+    return found
+
+
+def _inside(joined: list[tuple[int, int]], first: int, last: int) -> bool:
+    at = bisect_right(joined, (first, WORD_MAX << 1)) - 1
+    return at >= 0 and joined[at][0] <= first and last <= joined[at][1]
 
 
 @define(eq=False)

@@ -1,0 +1,83 @@
+"""What a mutant is: one mistake put into a plan that is right, and the rules that it has to break."""
+
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+
+from attrs import frozen
+
+from hitless.check.mutants.declared import Declared
+from hitless.check.mutants.situations import Situation
+from hitless.check.subject import Subject
+from hitless.hardware.vendor import Vendor
+
+
+def as_it_is(subject: Subject) -> Subject | None:
+    """The plan without a change."""
+    return subject
+
+
+def truly(vendor: Vendor) -> Vendor:
+    """The vendor as it is."""
+    return vendor
+
+
+def always(vendor: Vendor) -> str:
+    """Every vendor can make this mistake."""
+    return ""
+
+
+@frozen
+class Mutant:
+    """One mistake.
+
+    Args:
+        id: ``generic.no-wait``; a vendor's own begins with the vendor's name.
+        mistakes: numbers of docs/mistakes.md that it stands for.
+        sentence: what is wrong.
+        situation: where it shows.
+        expected: exactly the rules that break, from what vendor and setting declare.
+        apply: the plan with the mistake; None: this plan has no place for it.
+        planned_as: the vendor as a planner with the mistake takes it to be: other recipes, another encoder. It is
+            asked for the plan only; what the hardware does is the true vendor's to say.
+        why_not: why hardware cannot be harmed by it, from declared facts; empty: it can.
+    """
+
+    id: str
+    mistakes: tuple[int, ...]
+    sentence: str
+    situation: Situation
+    expected: Callable[[Declared], AbstractSet[str]]
+    apply: Callable[[Subject], Subject | None] = as_it_is
+    planned_as: Callable[[Vendor], Vendor] = truly
+    why_not: Callable[[Vendor], str] = always
+
+
+@frozen
+class Harmless:
+    """A change of a plan that breaks nothing; at most it costs more than needed (rule E1).
+
+    Args:
+        id: ``harmless.extra-wait``.
+        sentence: what is changed.
+        situation, apply, planned_as, why_not: as of a mutant.
+    """
+
+    id: str
+    sentence: str
+    situation: Situation
+    apply: Callable[[Subject], Subject | None] = as_it_is
+    planned_as: Callable[[Vendor], Vendor] = truly
+    why_not: Callable[[Vendor], str] = always
+
+
+@frozen
+class Reason:
+    """Why no mutant stands for a mistake.
+
+    Args:
+        mistake: its number.
+        why: one sentence, for a vendor for which it holds; empty for the others.
+    """
+
+    mistake: int
+    why: Callable[[Vendor], str]

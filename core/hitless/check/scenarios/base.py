@@ -1,0 +1,98 @@
+"""What a scenario is: a way to set a stage up, and the plans, or trials, that it makes there."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import TypeAlias
+
+import attrs
+from attrs import frozen
+
+from hitless.check.report import Report
+from hitless.check.stage import Setting, Stage
+from hitless.check.subject import Subject
+from hitless.hardware.vendor import Vendor
+from hitless.units import PAGE
+
+G, M = 1 << 30, 1 << 20
+
+
+@frozen
+class Ground:
+    """A vendor, with a format and features; ``forced``: what is refused is done all the same."""
+
+    vendor: Vendor
+    forced: bool = False
+
+    def open(self, setting: Setting) -> AbstractContextManager[Stage]:
+        """A stage on this ground."""
+        return Stage.open(self.vendor, attrs.evolve(setting, allow_break=setting.allow_break or self.forced))
+
+
+@frozen
+class Case:
+    """One plan to be checked."""
+
+    subject: Subject
+    note: str = ""
+
+
+@frozen
+class Trial:
+    """Something that was run, and judged by what it left behind."""
+
+    report: Report
+    note: str = ""
+
+
+Attempt: TypeAlias = Callable[[Ground], Iterable[Case | Trial]]
+"""Makes cases on one stage of its own; may raise Refused, which is then forced."""
+
+
+def _always(ground: Ground) -> str:
+    return ""
+
+
+@frozen
+class Scenario:
+    """One situation.
+
+    Args:
+        id: stable.
+        title: a sentence.
+        attempts: each sets up a stage of its own.
+        without: why it does not apply to a ground; empty: it does.
+    """
+
+    id: str
+    title: str
+    attempts: tuple[Attempt, ...]
+    without: Callable[[Ground], str] = _always
+
+
+def both_ways(
+    setting: Setting, ranges: list[tuple[int, int]], *, before: Callable[[Stage], None] | None = None
+) -> Attempt:
+    """Ranges to shared, and back to private: two plans, the second on what the first left."""
+
+    def attempt(ground: Ground) -> Iterator[Case | Trial]:
+        with ground.open(setting) as stage:
+            if before is not None:
+                before(stage)
+            for owner, note in ((0, "to shared"), (1, "to private")):
+                for subject in stage.plans(ranges, owner):
+                    yield Case(subject, f"{setting.backing}, {note}")
+                stage.convert(ranges, owner)
+
+    return attempt
+
+
+def everywhere(
+    ranges: list[tuple[int, int]], backings: tuple[str, ...] = ("separate", "in-place"), **setting: object
+) -> tuple[Attempt, ...]:
+    """The same ranges, both ways, on every backing."""
+    return tuple(both_ways(Setting(backing, **setting), ranges) for backing in backings)  # type: ignore[arg-type]
+
+
+def pages(start: int, count: int = 1) -> list[tuple[int, int]]:
+    """One range of pages."""
+    return [(start, start + count * PAGE)]

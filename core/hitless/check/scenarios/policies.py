@@ -1,0 +1,74 @@
+"""Scenarios of policies: wiping, merging, emptying, truncating, trusted devices."""
+
+from collections.abc import Iterator
+from functools import partial
+
+from hitless.check.recording import recorded
+from hitless.check.scenarios.base import Attempt, Case, G, Ground, M, Scenario, Trial, both_ways, everywhere, pages
+from hitless.check.stage import Setting, Stage
+from hitless.units import PAGE
+
+_BOTH = ("separate", "in-place")
+
+
+def _no_wipe(ground: Ground) -> str:
+    has = "wipe" in ground.vendor.ownership.policies
+    return "" if has else "this vendor has no policy that unmaps before the owner changes"
+
+
+def _wiped(backing: str) -> Attempt:
+    return both_ways(Setting(backing, policy="wipe"), [*pages(G + 5 * PAGE), (G + 2 * M, G + 4 * M)])
+
+
+def _merged(backing: str) -> Attempt:
+    """A page goes and comes back: the plan of its return joins what the first one cut."""
+    return both_ways(Setting(backing, merge="at_once"), pages(G + 5 * PAGE))
+
+
+def _merged_late(backing: str) -> Attempt:
+    """Merging on request, when nothing converts."""
+
+    def attempt(ground: Ground) -> Iterator[Case | Trial]:
+        with ground.open(Setting(backing, merge="on_request")) as stage:
+            stage.share(G + 5 * PAGE)
+            stage.hide(G + 5 * PAGE)
+            for domain in stage.domains:
+                yield Case(recorded(stage, domain, partial(domain.merge, G, 2 * G)), f"{backing}, merge on request")
+
+    return attempt
+
+
+def _pruned(backing: str) -> Attempt:
+    """With policy wipe the last shared page of a table goes, and the table with it."""
+    setting = Setting(backing, policy="wipe", merge="at_once")
+    return both_ways(setting, [(G, G + 4 * PAGE)])
+
+
+def _revoked(backing: str) -> Attempt:
+    def attempt(ground: Ground) -> Iterator[Case | Trial]:
+        with ground.open(Setting(backing)) as stage:
+            stage.share(G, 4 * M)
+            stage.hide(G + PAGE)
+            yield from _revoke(stage, backing, G + 2 * M, G + 6 * M)
+            yield from _revoke(stage, backing, G, 2 * G)
+
+    return attempt
+
+
+def _revoke(stage: Stage, backing: str, start: int, end: int) -> Iterator[Case]:
+    start, end = stage.range(start, end)
+    for domain in stage.domains:
+        subject = recorded(stage, domain, partial(domain.revoke, start, end), gone=(start, end))
+        yield Case(subject, f"{backing}, truncate [{start:#x}, {end:#x})")
+
+
+SCENARIOS = (
+    Scenario("wipe-policy", "unmapped before the owner changes, mapped after", tuple(map(_wiped, _BOTH)), _no_wipe),
+    Scenario(
+        "merge", "leaves join again when pages come back", tuple(f(b) for f in (_merged, _merged_late) for b in _BOTH)
+    ),
+    Scenario("prune", "tables that map nothing any more go", tuple(map(_pruned, _BOTH)), _no_wipe),
+    Scenario("revoke", "truncate: nothing maps the range any more", tuple(map(_revoked, _BOTH))),
+    Scenario("trusted-2m", "whole 2 MiB under a trusted device", everywhere([(G, G + 2 * M)], trusted=True)),
+    Scenario("trusted-page", "one page under a trusted device", everywhere(pages(G + 5 * PAGE), trusted=True)),
+)
