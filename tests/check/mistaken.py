@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from attrs import evolve, frozen
-from stand import G, K, M, registry
+from attrs import evolve, field, frozen
 
 from hitless.check import Subject, Violation, check
 from hitless.check.stage import Setting, Stage, mutated
 from hitless.guest_memfd.guest import GUEST, HOST
 from hitless.plan import Barrier, Clean, Fill, FillRun, Invalidate, Release, Section, Step, Store, Wait
 from hitless.refresh.commands import Target
+from stand import G, K, M, registry
 
 Steps: TypeAlias = list[tuple[Section, Step]]
 Change: TypeAlias = Callable[[Subject, Steps], Steps]
@@ -31,8 +31,8 @@ class Mistake:
     change: Change
     owner: int = HOST
     before: tuple[tuple[tuple[int, int], int], ...] = ()
-    setting: Setting = Setting()
-    features: dict[str, Any] = {}
+    setting: Setting = field(factory=Setting)
+    features: dict[str, Any] = field(factory=dict)
     ranges: tuple[tuple[int, int], ...] = (PAGE,)
 
     @contextmanager
@@ -130,6 +130,7 @@ PTE_FC = 1 << 60  # AMD: FC, force coherent
 FORCING = Setting(trusted=True, allow_break=True, hunk_lg2=21)
 IN_PLACE = Setting("in-place")
 SHARED = ((PAGE, HOST),)
+MERGED = Setting(hunk_lg2=21, merge="at_once")
 BLOCK = ((G, G + 2 * M), HOST)
 
 MISTAKES = [
@@ -161,6 +162,8 @@ MISTAKES = [
     Mistake("another page", "intel", "C2", storing(-1, lambda store: store.new + 0x2000), HOST),
     Mistake("a table", "intel", "T1", storing(-1, lambda store: store.new & 0xFFF | store.pa & ~0xFFF), HOST),
     Mistake("private page reached", "intel", "C1", without(Invalidate), GUEST, SHARED, IN_PLACE),
+    Mistake("left in the cache", "amd", "F2", without(Invalidate, -1), setting=Setting(hunk_lg2=21)),
+    Mistake("pointer left", "arm_smmu", "F2", invalidating(-1, size=2 * M, level=1), GUEST, SHARED, MERGED),
     Mistake("too much", "amd", "E1", invalidating(-1, size=G, level=2), GUEST, SHARED),
 ]
 """One a line; each breaks its rule, and perhaps others too, in a plan that breaks none without it."""

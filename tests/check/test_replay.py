@@ -7,11 +7,10 @@ import sys
 
 import pytest
 from attrs import evolve
-from check.mistaken import ATS, FORCED, MISTAKES, PAGE, SHARED, TWO, Mistake, index
 from hypothesis import given
 from hypothesis import strategies as st
-from stand import G, K, M, registry
 
+from check.mistaken import ATS, FORCED, MISTAKES, PAGE, TWO, Mistake, index
 from hitless.check import check
 from hitless.check.replay import Outcome, Replay, Scene, configured, resolve
 from hitless.check.replay.scene import parse_steps, table_as_fill
@@ -22,11 +21,13 @@ from hitless.errors import BadInput
 from hitless.guest_memfd.guest import GUEST, HOST
 from hitless.memory import Arena
 from hitless.plan import Invalidate, Store, Wait, format_step
+from stand import G, K, M, registry
 
 ALL = [*MISTAKES, FORCED]
 
 
 def names(mistake: Mistake) -> str:
+    """What a test's case is called."""
     return mistake.name
 
 
@@ -35,7 +36,7 @@ def names(mistake: Mistake) -> str:
 
 @pytest.mark.parametrize("mistake", ALL, ids=names)
 def test_a_program_replays_every_violation(mistake, tmp_path, capsys):
-    """What is written for a violation runs by itself, tells the story, and what the rule forbids has happened at its end."""
+    """What is written for a violation runs by itself, tells its story, and ends in what the rule forbids."""
     with mistake.subjects() as (_, spoilt):
         violation = mistake.violation(spoilt)
         story = tell(spoilt, violation)

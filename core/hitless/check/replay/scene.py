@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator
 
 from attrs import frozen
 
+from hitless.check.shadow import Words
 from hitless.check.subject import CheckUnit, Subject
 from hitless.errors import BusError
 from hitless.hardware.vendor import Vendor
-from hitless.memory import Arena, PhysicalMemory
+from hitless.memory import Arena
 from hitless.ownership import HOST
 from hitless.pagetable import PageFormat, Position, entry_pa
 from hitless.plan import Fill, FillRun, Own, Plan, Release, Section, Step, Store, parse_plan
@@ -41,7 +42,10 @@ class Scene:
         """The scene of a subject."""
         before, iovas = Plan("before"), list(iovas)
         tables = dict(_tables(subject, iovas))
-        before.prepare += [table_as_fill(subject.memory, pa, size_lg2) for pa, size_lg2 in sorted(tables.items())]
+        linked = {pa for iova in iovas for pa, _ in _from_root(subject, iova)}
+        new = {step.pa for _, step in subject.steps if isinstance(step, Fill)} - linked
+        for pa, size_lg2 in sorted(tables.items()):  # a new table is empty, whatever its memory was used for
+            before.prepare.append(Fill(pa, size_lg2) if pa in new else table_as_fill(subject.memory, pa, size_lg2))
         before.own += _owners(subject, iovas)
         return cls(subject.vendor, subject.root_pa, subject.units, subject.trusted, before)
 
@@ -80,14 +84,15 @@ def _tables(subject: Subject, iovas: list[int]) -> Iterator[tuple[int, int]]:
             case Release():
                 yield from step.tables
     for iova in iovas:
-        at = fmt.start(subject.root_pa, iova)
-        if isinstance(at, Position):
-            yield from _path(fmt, memory, at)
+        yield from _from_root(subject, iova)
 
 
-def _below(
-    fmt: PageFormat, memory: PhysicalMemory, word: int, level: int, iovas: list[int]
-) -> Iterator[tuple[int, int]]:
+def _from_root(subject: Subject, iova: int) -> Iterator[tuple[int, int]]:
+    fmt = subject.vendor.page_format
+    return _path(fmt, subject.memory, fmt.start(subject.root_pa, iova))
+
+
+def _below(fmt: PageFormat, memory: Words, word: int, level: int, iovas: list[int]) -> Iterator[tuple[int, int]]:
     """The tables of walks that go on at a pointer."""
     if level and fmt.present(word) and not fmt.is_leaf(word, level):
         for iova in iovas:
@@ -96,7 +101,7 @@ def _below(
             )
 
 
-def _path(fmt: PageFormat, memory: PhysicalMemory, at: object) -> Iterator[tuple[int, int]]:
+def _path(fmt: PageFormat, memory: Words, at: object) -> Iterator[tuple[int, int]]:
     while isinstance(at, Position):
         level = fmt.levels[at.level]
         try:
@@ -107,7 +112,7 @@ def _path(fmt: PageFormat, memory: PhysicalMemory, at: object) -> Iterator[tuple
         at = fmt.step(at, word)
 
 
-def table_as_fill(memory: PhysicalMemory, pa: int, size_lg2: int) -> Fill:
+def table_as_fill(memory: Words, pa: int, size_lg2: int) -> Fill:
     """A table as the Fill that makes it; three and more words in a line are one run."""
     words: list[int] = memory.view(pa, 1 << size_lg2 - 3).tolist()
     fill, at = Fill(pa, size_lg2), 0

@@ -68,6 +68,35 @@ class Walking:
         attrs = leaf.attrs & ~self.scene.vendor.page_format.hardware_set(leaf.level)
         return leaf.oa + iova - leaf.iova, leaf.rights, attrs
 
+    def left(self, iova: int, *, unit: str = "", tag: int | None = None, device: int | None = None) -> list[CachedLeaf]:
+        """What the unit, or a device's ATC, holds for an IOVA and memory as it stands could not put there again."""
+        _, place = self.place(unit, tag, device)
+        fmt = self.scene.vendor.page_format
+        found = walk(self.words.memory.load, fmt, fmt.start(self.scene.root_pa, iova))
+        now = self.entry(found, iova, 0) if isinstance(found, Leaf) else self.negative(found)
+        held = [each for each in place.cache(device) if each.covers(iova)]
+        return [each.leaf for each in held if not (isinstance(now, Entry) and _again(each, now))]
+
+    def run_words(self, iova: int, size_lg2: int) -> list[tuple[int, int] | None]:
+        """What each entry of a run around an IOVA says of the run: size (log2) and address; None: it is empty.
+
+        Empty if no entry says that it is part of such a run.
+        """
+        fmt = self.scene.vendor.page_format
+        size = fmt.leaf_size(size_lg2)
+        at = self._begin(iova, None)
+        while isinstance(at, Position) and at.level > size.level:
+            at = fmt.step(at, self.words.memory.load(entry_pa(fmt.levels[at.level], at.table_pa, iova)))
+        if not isinstance(at, Position):
+            return []
+        level, start = fmt.levels[at.level], iova >> size_lg2 << size_lg2
+        said: list[tuple[int, int] | None] = []
+        for each in range(start, start + (1 << size_lg2), 1 << level.lo):
+            word = self.words.memory.load(entry_pa(level, at.table_pa, each))
+            leaf = fmt.step(at._replace(iova=each), word) if fmt.present(word) else None
+            said.append((leaf.size_lg2, leaf.oa - leaf.iova + start) if isinstance(leaf, Leaf) else None)
+        return said if any(each is not None and each[0] == size_lg2 for each in said) else []
+
     def faults(self, pa: int, level: int) -> list[str]:
         """What is illegal about the word at an address, as an entry of a table of a level."""
         return list(self.scene.vendor.page_format.faults(self.words.memory.load(pa), level))
@@ -230,3 +259,11 @@ class Walking:
             if not verdict.ok:
                 return Outcome(fault=verdict.outcome)
         return Outcome(pa, leaf.attrs)
+
+
+def _again(held: Entry, now: Entry) -> bool:
+    """Whether a walk that finds ``now`` may put an entry into a cache that cannot be told from ``held``."""
+    old, new = held.leaf, now.leaf
+    same = old.pa - old.start == new.pa - new.start and old.size_lg2 <= new.size_lg2 and held.fault == now.fault
+    shape = (old.rights, old.attrs, old.level, old.leaf_lg2, old.stable)
+    return same and shape == (new.rights, new.attrs, new.level, new.leaf_lg2, new.stable)

@@ -190,6 +190,30 @@ def reaches_table(look: Look, pa: int) -> Ending:
     return ending
 
 
+def left_behind(ask: Ask) -> Ending:
+    """F2: a cache holds what memory could not put there any more: a leaf, or a pointer."""
+
+    def ending(replay: Replay) -> list[str]:
+        leaves = replay.left(ask.iova, **ask.arguments("write"))  # type: ignore[arg-type]
+        if leaves:
+            asked = ask.code("write")
+            return [f"assert {leaves[0].pa:#x} in [leaf.pa for leaf in replay.left({asked})]"]
+        tables = replay.pointers(ask.iova, **ask.arguments("write", "device"))  # type: ignore[arg-type]
+        return [f"assert {tables[0]:#x} in replay.pointers({ask.code('write', 'device')})"] if tables else []
+
+    return ending
+
+
+def run_disagrees(iova: int, size_lg2: int) -> Ending:
+    """W1: the entries of one run do not say one thing."""
+
+    def ending(replay: Replay) -> list[str]:
+        said = replay.run_words(iova, size_lg2)
+        return [f"assert len(set(replay.run_words({iova:#x}, {size_lg2}))) > 1"] if len(set(said)) > 1 else []
+
+    return ending
+
+
 def table_is_owned(pa: int) -> Ending:
     """T1: a table's page is not the host's."""
 

@@ -232,6 +232,7 @@ class _Search:
             "B1": self._boundaries,
             "S1": lambda: self._plain(endings.sizes_differ(self.violation.start)),
             "R1": self._freed,
+            "F2": self._left,
             "W1": self._illegal,
             "A1": lambda: self._plain(endings.races(), before=True),
             "M1": self._merges,
@@ -274,14 +275,28 @@ class _Search:
                 for second in self.looks(ask, until, (first,)):
                     yield self.script((first,), until, endings.reads_freed(second, pa), ask.iova)
 
+    def _left(self) -> Iterator[Script]:
+        for ask, until, (before, piece) in self._earlier():
+            for look in self.looks(ask, before):
+                yield self.script((look._replace(piece=piece),), until, endings.left_behind(ask), ask.iova)
+        for ask, until, (before, piece) in self._earlier():  # put there by a walk that began at a stale pointer
+            for first in self.looks(ask, before) if not piece else ():
+                for moment in self.moments(until, before):
+                    for second in self.looks(ask, moment, (first,)):
+                        yield self.script((first, second), until, endings.left_behind(ask), ask.iova)
+
     def _illegal(self) -> Iterator[Script]:
-        step = self.steps[self.violation.step]
+        fmt = self.subject.vendor.page_format
+        for size in fmt.leaf_sizes:
+            if size.entries_lg2:
+                yield from self._plain(endings.run_disagrees(self.iovas[0], size.lg2))
+        step = self.steps[self.violation.step] if self.violation.step < len(self.steps) else None
         if isinstance(step, Invalidate):
             yield from self._plain(endings.refused(step.unit))
         elif isinstance(step, Store):
             yield from self._plain(endings.illegal(step.pa, step.level))
         elif isinstance(step, Fill):
-            levels = table_levels((each for _, each in self.subject.steps), self.subject.vendor.page_format)
+            levels = table_levels((each for _, each in self.subject.steps), fmt)
             yield from self._plain(endings.illegal(self.violation.start, levels[step.pa]))
 
     def _merges(self) -> Iterator[Script]:
@@ -313,6 +328,8 @@ def _iovas_of(subject: Subject, violation: Violation) -> Iterator[int]:
     step = subject.steps[violation.step][1] if violation.step < len(subject.steps) else None
     if isinstance(step, Store):
         yield step.iova
+    elif step is None:
+        yield violation.start  # of a run, W1 names IOVAs
     with Replay.of(Scene.of(subject, [each.iova for each in stores[:_MOST_STORES]]), subject.steps) as replay:
         replay.run(min(violation.step + 1, len(subject.steps)))
         for store in stores[:_MOST_STORES]:
