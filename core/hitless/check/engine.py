@@ -308,7 +308,7 @@ class Engine:
         hardware = self.subject.vendor.hardware
         if isinstance(span, LeafSpan):
             walkers = self.links.walkers(span.table_pa)
-            everywhere = self.places.everywhere(walkers, span.rights, stable=span.stable)
+            everywhere = self.places.everywhere(walkers, span.rights)
             if not self.verdicts.cached:
                 for held in self._pieces(span, span.leaf_lg2, everywhere):
                     yield from self._checked(held)
@@ -319,7 +319,7 @@ class Engine:
         elif hardware.caches_not_present and span.kind == "not-present":
             lo = self.subject.vendor.page_format.levels[span.level].lo
             walkers = self.links.walkers(span.table_pa)
-            alive = self.places.everywhere(walkers, READ, stable=True) & self.places.caches
+            alive = self.places.everywhere(walkers, READ) & self.places.caches
             for piece in {lo, *(each for each in hardware.pieces_lg2 if each < lo)}:
                 yield Held(
                     span.start,
@@ -346,10 +346,10 @@ class Engine:
 
     def _pieces(self, span: LeafSpan, largest: int, alive: int) -> Iterator[Held]:
         """Whole pieces: one that was made through one entry of a run serves all of it."""
-        smaller = [each for each in self.subject.vendor.hardware.pieces_lg2 if each < largest] if span.stable else []
+        smaller = [each for each in self.subject.vendor.hardware.pieces_lg2 if each < largest]
         for piece in (largest, *smaller):
             start, end = span.start, span.end
-            if span.stable and piece > self.subject.vendor.page_format.levels[span.level].lo:
+            if piece > self.subject.vendor.page_format.levels[span.level].lo:
                 start, end = align_down(start, piece), align_up(end, piece)
             yield Held(
                 start,

@@ -51,13 +51,13 @@ class Places:
         reads = self.flight(cache, write=False) if rights & READ else 0
         return reads | (self.flight(cache, write=True) if rights & WRITE else 0)
 
-    def everywhere(self, walkers: int, rights: int, *, stable: bool) -> int:
+    def everywhere(self, walkers: int, rights: int) -> int:
         """Every place that a translation with these rights may be in, if these units can make it."""
         bits = 0
         for unit in range(len(self.units)):
             if walkers >> unit & 1 and rights:
-                for cache in self.of_unit(unit) if stable else (unit,):
-                    bits |= self.flights(cache, rights) | (1 << cache if stable else 0)
+                for cache in self.of_unit(unit):
+                    bits |= self.flights(cache, rights) | 1 << cache
         return bits
 
 

@@ -8,7 +8,7 @@ from attrs import define, field, frozen
 
 from hitless.check.shadow import Words
 from hitless.check.subject import CheckUnit, Subject, Truth
-from hitless.errors import HitlessError
+from hitless.errors import HitlessError, Refused
 from hitless.guest_memfd.backing import GUEST, HOST, make_backing
 from hitless.guest_memfd.conversion import ChangeRun
 from hitless.guest_memfd.guest import GuestMemfd
@@ -25,8 +25,8 @@ _TABLES = 1 << 26
 _EDGE_LG2 = 21
 
 
-class TooSmall(HitlessError):
-    """A configuration whose address space has no room for what a scenario needs."""
+class Unfit(HitlessError):
+    """A configuration that a stage cannot be set up on: no room for the guest, or no such attachment."""
 
 
 @frozen
@@ -70,7 +70,7 @@ class Stage:
         setting = setting or Setting()
         fmt = vendor.page_format
         if setting.gpa < 0 or fmt.canonical(setting.gpa + setting.memory - 1) >> fmt.iova_bits:
-            raise TooSmall(f"the address space of {fmt.name} has {fmt.iova_bits} bits, the guest needs more")
+            raise Unfit(f"the address space of {fmt.name} has {fmt.iova_bits} bits, the guest needs more")
         slots = Slots([Slot(setting.gpa, 0, setting.memory)])
         hunk_lg2, oa_bits = setting.hunk_lg2, vendor.page_format.oa_bits
         backing = make_backing(setting.backing, 1 << min(_GUEST_LG2, oa_bits - 2), slots.size, hunk_lg2)
@@ -78,11 +78,26 @@ class Stage:
         machine = Machine(base_pa=1 << min(_TABLES_LG2, oa_bits - 3), table_bytes=_TABLES)
         stage = cls(vendor, setting, guest, machine)
         try:
-            for number in range(setting.spaces):
-                stage._add_space(number)
+            stage._fill(setting)
             yield stage
         finally:
             machine.close()
+
+    def _fill(self, setting: Setting) -> None:
+        """Open every address space.
+
+        Raises:
+            Unfit: hardware cannot be attached in this special way.
+        """
+        try:
+            for number in range(setting.spaces):
+                self._add_space(number)
+        except Refused:
+            raise
+        except HitlessError as error:
+            if setting.units == Setting().units and setting.spaces == 1:
+                raise
+            raise Unfit(f"{error.what} ({error.rule or error.do})") from error
 
     def _add_space(self, number: int) -> None:
         attach = []
@@ -122,7 +137,6 @@ class Stage:
         Raises:
             Refused, OutOfTableMemory: from a prepare.
         """
-        ranges = self.ranges(ranges)
         conversion = self.guest.conversion(ranges, owner)
         if conversion is None:
             return []
@@ -150,15 +164,15 @@ class Stage:
 
     def convert(self, ranges: Sequence[tuple[int, int]], owner: int) -> None:
         """Carry a conversion out: how a scenario gets to where its plan begins."""
-        self.guest.convert(self.ranges(ranges), owner)
+        self.guest.convert(ranges, owner)
 
     def share(self, start: int, size: int = 4096) -> None:
-        """Make a range shared."""
-        self.convert([(start, start + size)], HOST)
+        """Make a range shared, in pages as :meth:`range` takes them."""
+        self.convert([self.range(start, start + size)], HOST)
 
     def hide(self, start: int, size: int = 4096) -> None:
-        """Make a range private."""
-        self.convert([(start, start + size)], GUEST)
+        """Make a range private, in pages as :meth:`range` takes them."""
+        self.convert([self.range(start, start + size)], GUEST)
 
 
 def subject_of(

@@ -135,6 +135,7 @@ class Subject:
         policy, trusted: what the device may reach.
         steps: everything that the plan does, in order, with its section.
         name: for people.
+        together: the steps are those of several plans, interleaved.
     """
 
     vendor: Vendor
@@ -147,6 +148,7 @@ class Subject:
     trusted: bool
     steps: Sequence[tuple[Section, Step]]
     name: str = ""
+    together: bool = False
 
     def grants(self, owner: int) -> bool:
         """Whether the device may reach a page with an owner, in this address space."""

@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 from hitless.check.checking import check
 from hitless.check.report import Violation
 from hitless.check.scenarios import SCENARIOS, Case, Ground, Scenario, Trial
-from hitless.check.stage import TooSmall
+from hitless.check.stage import Unfit
 from hitless.errors import Refused
 from hitless.hardware.vendor import Vendor
 from hitless.plugin import FeatureInfo, VendorRegistry
@@ -78,8 +78,8 @@ def check_row(registry: VendorRegistry, vendor: str, page_format: str, features:
             _judge(row, attempt(ground), forced=False)
         except Refused as refusal:
             _force(row, refusal, attempt(attrs.evolve(ground, forced=True)))
-        except TooSmall as small:
-            row.reason = small.what
+        except Unfit as unfit:
+            row.reason = unfit.what
     _conclude(row, record)
     return row
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import attrs
 
 from hitless.check.mutants import situations as at
+from hitless.check.mutants.commands import nothing_before
 from hitless.check.mutants.declared import LEFT, Declared, checks_owners, harms, one_round, own_drops
 from hitless.check.mutants.edits import changed, is_a, moved, replaced, steps_of, store, stores, without
-from hitless.check.mutants.commands import nothing_before
 from hitless.check.mutants.mutant import Mutant
 from hitless.check.mutants.planning import with_recipe
 from hitless.check.stage import mutated

@@ -24,7 +24,6 @@ from hitless.hardware.vendor import Vendor
 from hitless.plan import Barrier, Invalidate, Release, Store, Wait
 from hitless.refresh.commands import Target, Words
 
-
 # -- left out
 
 
@@ -395,10 +394,12 @@ def wait_mutants() -> Sequence[Mutant]:
             (36,),
             "the last wait returns at once: its status word was that of an earlier one",
             at.HIDE,
-            lambda d: LEFT
-            | {"F1", "H1"}
-            | ({"C2"} if d.wiped_first else set())
-            | d.conflict(address=d.moves and d.new_enters),
+            lambda d: (
+                LEFT
+                | {"F1", "H1"}
+                | ({"C2"} if d.wiped_first else set())
+                | d.conflict(address=d.moves and d.new_enters)
+            ),
             _last_wait,
         ),
         Mutant(

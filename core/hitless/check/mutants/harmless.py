@@ -5,8 +5,9 @@ from typing import Any
 
 import attrs
 
+from hitless.bits import MASK64
 from hitless.check.mutants import situations as at
-from hitless.check.mutants.edits import Steps, changed, replaced, rounds, steps_of
+from hitless.check.mutants.edits import Steps, changed, replaced, steps_of
 from hitless.check.mutants.mutant import Harmless
 from hitless.check.mutants.planning import encoding, with_recipe
 from hitless.check.subject import Subject
@@ -14,7 +15,6 @@ from hitless.hardware.vendor import Vendor
 from hitless.plan import Barrier, Clean, Fill, FillRun, Invalidate, Section, Step, Store, Wait
 from hitless.refresh.commands import Target, Words
 from hitless.refresh.recipes import Recipe, Scope, break_before_make
-from hitless.bits import MASK64
 
 
 def _twice(subject: Subject, *kinds: type) -> Subject | None:
@@ -70,7 +70,9 @@ def _halves(_: Section, step: Step) -> Step:
     runs: list[FillRun] = []
     for run in step.runs:
         half = run.entries // 2
-        later = FillRun(run.pa + 8 * half, run.entries - half, (run.first + half * run.increment) & MASK64, run.increment)
+        later = FillRun(
+            run.pa + 8 * half, run.entries - half, (run.first + half * run.increment) & MASK64, run.increment
+        )
         runs += [later, run._replace(entries=half)] if half else [run]
     return attrs.evolve(step, runs=runs[::-1])
 

@@ -154,9 +154,7 @@ def _show_leaf(stage: Stage, sizes: Sizes) -> Sequence[Subject]:
 def _truncate(stage: Stage, sizes: Sizes) -> Sequence[Subject]:
     """A page is truncated: guest_memfd revokes it."""
     start, end = sizes.at(5), sizes.at(6)
-    return [
-        recorded(stage, domain, partial(domain.revoke, start, end), gone=(start, end)) for domain in stage.domains
-    ]
+    return [recorded(stage, domain, partial(domain.revoke, start, end), gone=(start, end)) for domain in stage.domains]
 
 
 # -- the situations

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
+from hitless.check.shadow import Filled
 from hitless.check.subject import Subject
 from hitless.pagetable import READ, WRITE, Leaf, PageFormat, Position, entry_pa
 from hitless.plan import Fill, Step
-from hitless.check.shadow import Filled
 
 
 def _flips(word: int) -> Iterator[int]:

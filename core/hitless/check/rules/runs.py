@@ -38,7 +38,9 @@ class RunsAgree(Rule):
     def ended(self, engine: Engine) -> None:
         for table, size, first in self._holes.values():
             start = table.base + (first << engine.subject.vendor.page_format.levels[table.level].lo)
-            text = f"a run of {lg2_text(size.lg2)} has an empty entry, which a cached copy of the run covers all the same"
+            text = (
+                f"a run of {lg2_text(size.lg2)} has an empty entry, which a cached copy of the run covers all the same"
+            )
             self.broken(engine, start, start + (1 << size.lg2), text)
 
     def _look(self, engine: Engine, table: Table, size: LeafSize, first: int) -> tuple[str, bool]:
@@ -70,7 +72,9 @@ def _run_sizes(engine: Engine, level: int) -> Iterator[LeafSize]:
     vendor = engine.subject.vendor
     allowed = vendor.split_rules.leaf_lg2s
     return (
-        size for size in vendor.page_format.leaf_sizes if size.entries_lg2 and size.level == level and size.lg2 in allowed
+        size
+        for size in vendor.page_format.leaf_sizes
+        if size.entries_lg2 and size.level == level and size.lg2 in allowed
     )
 
 

@@ -165,25 +165,37 @@ class MergesEquals(Rule):
                 return
 
 
+@define(eq=False)
 class WaitsFirst(Rule):
     """H1."""
 
     id: ClassVar[str] = "H1"
     sentence: ClassVar[str] = "nothing is freed or reported complete while a wait is outstanding"
     do: ClassVar[str] = "submit the wait behind the commands, and poll it"
+    _outstanding: dict[str, list[Invalidate]] = field(factory=dict)
+
+    def submitted(self, engine: Engine, step: Invalidate, effects: Sequence[Effect]) -> None:
+        self._outstanding.setdefault(step.unit, []).append(step)
+
+    def waited(self, engine: Engine, step: Wait) -> None:
+        self._outstanding.pop(step.unit, None)
 
     def released(self, engine: Engine, step: Release, reachable: Sequence[int]) -> None:
-        self._outstanding(engine, "tables are freed")
+        """Commands for other addresses, of another plan, are no matter."""
+        for pa, _ in step.tables:
+            table = engine.links.tables.get(pa)
+            if table is not None:
+                self._look(engine, "a table is freed", table.base, engine.reader.end(table) - 1)
 
     def ended(self, engine: Engine) -> None:
-        self._outstanding(engine, "refresh returns")
+        self._look(engine, "refresh returns", 0, WORD_MAX)
 
-    def _outstanding(self, engine: Engine, what: str) -> None:
-        for unit, queue in engine.queues.pending.items():
-            if queue:
-                first, last = queue[0].drops.first, queue[-1].drops.last
-                text = f"{what} while {len(queue)} commands of {unit} are outstanding"
-                self.broken(engine, first, min(last, WORD_MAX) + 1, text)
+    def _look(self, engine: Engine, what: str, first: int, last: int) -> None:
+        for unit, commands in self._outstanding.items():
+            late = [each for each in commands if each.first <= last and first <= each.last]
+            if late:
+                text = f"{what} while {len(late)} commands of {unit} are outstanding"
+                self.broken(engine, late[0].first, min(late[-1].last, WORD_MAX) + 1, text)
                 return
 
 
@@ -237,6 +249,8 @@ class SmallestCommand(Rule):
 
     def _compare(self, engine: Engine, step: Invalidate, drops: Drops, needed: "_Needed") -> None:
         needed.commanded.append((drops.first, drops.last))
+        if engine.subject.together:
+            return  # one plan's command may do for the other, too
         if needed.covers(drops.first, drops.last) or self._nothing_smaller(engine, step, drops, needed.targets):
             return
         pages = (drops.last - drops.first + 1) >> 12

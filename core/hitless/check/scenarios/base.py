@@ -79,9 +79,10 @@ def both_ways(
             if before is not None:
                 before(stage)
             for owner, note in ((0, "to shared"), (1, "to private")):
-                for subject in stage.plans(ranges, owner):
+                sized = stage.ranges(ranges)
+                for subject in stage.plans(sized, owner):
                     yield Case(subject, f"{setting.backing}, {note}")
-                stage.convert(ranges, owner)
+                stage.convert(sized, owner)
 
     return attempt
 

@@ -54,9 +54,9 @@ def _two_plans(backing: str) -> Attempt:
             for each in both:
                 domain.cancel(each)
             for steps in orders(blocks(plans[0]), blocks(plans[1])):
-                yield Case(
-                    stage.subject(domain, truth, [("isolate", step) for step in steps]), f"{backing}, side by side"
-                )
+                subject = stage.subject(domain, truth, [("isolate", step) for step in steps])
+                subject.together = True
+                yield Case(subject, f"{backing}, side by side")
 
     return attempt
 
@@ -82,6 +82,7 @@ def _beside_map(backing: str) -> Attempt:
             for steps in orders(blocks(plan), blocks(beside)):
                 labelled = [("isolate", step) for step in steps]
                 subject = stage.subject(domain, truth, labelled, memory=taken.before, owners=owners)  # type: ignore[arg-type]
+                subject.together = True
                 yield Case(subject, f"{backing}, beside an unmap")
 
     return attempt
