@@ -1,7 +1,7 @@
 """Runs mutants and harmless changes: the right plan, the changed plan, and what broke."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 from attrs import define, field, frozen
@@ -95,26 +95,36 @@ class Trial:
         twin: what broke in the right plan; None: it is refused.
         report: what broke in the changed plan.
         declared: what the expectation is decided from.
+        told: what a teller made of the changed plan while its stage stood.
     """
 
     ground: Ground
     twin: Report | None
     report: Report
     declared: Declared
+    told: Any = None
 
 
-def trial_of(change: Mutant | Harmless, grounds: Grounds) -> Trial | str:
+Teller: TypeAlias = Callable[[Subject, Report], Any]
+"""Makes something of a changed plan and its report."""
+
+
+def _untold(_subject: Subject, _report: Report) -> None:
+    """No story."""
+
+
+def trial_of(change: Mutant | Harmless, grounds: Grounds, tell: Teller = _untold) -> Trial | str:
     """A change on the nearest ground on which it can be made; else why it cannot."""
     why = ""
     for ground in grounds:
-        found = change.why_not(ground.vendor) or change.situation.why_not(ground.vendor) or _try(change, ground)
+        found = change.why_not(ground.vendor) or change.situation.why_not(ground.vendor) or _try(change, ground, tell)
         if isinstance(found, Trial):
             return found
         why = why or found
     return why or "no guest can be set up with any features"
 
 
-def _try(change: Mutant | Harmless, ground: Ground) -> Trial | str:
+def _try(change: Mutant | Harmless, ground: Ground, tell: Teller) -> Trial | str:
     vendor = ground.vendor
     try:
         with change.situation.opened(vendor) as (stage, sizes):
@@ -127,7 +137,8 @@ def _try(change: Mutant | Harmless, ground: Ground) -> Trial | str:
             subject = None if planned is None else change.apply(planned)
             if subject is None or (twin is not None and list(subject.steps) == list(twin.steps)):
                 return "the plan has no place for it"
-            return Trial(ground, twin_report, check(subject), Declared(twin or subject))
+            report = check(subject)
+            return Trial(ground, twin_report, report, Declared(twin or subject), tell(subject, report))
     except HitlessError as error:
         return error.what
 
@@ -159,7 +170,8 @@ class MutantRow:
         features: those that had to differ from what was asked for, so that the mistake can be made.
         expected_rules, rules: what had to break, and what broke.
         twin_violations: what broke in the right plan: nothing may.
-        report: the whole story.
+        report: all that broke.
+        told: what the teller made of it.
     """
 
     id: str
@@ -171,6 +183,7 @@ class MutantRow:
     rules: tuple[str, ...]
     twin_violations: tuple[str, ...]
     report: Report = field(repr=False)
+    told: Any = field(default=None, repr=False)
 
     @property
     def caught(self) -> bool:
@@ -233,6 +246,7 @@ def run_mutants(
     features: Mapping[str, Any] | None = None,
     *,
     chosen: Callable[[str], bool] = lambda _id: True,
+    tell: Teller = _untold,
 ) -> Iterator[MutantRow]:
     """Every mutant that a vendor's format makes possible, core's and its own.
 
@@ -243,7 +257,7 @@ def run_mutants(
     name = asked.page_format.name
     grounds = Grounds(registry, vendor, name, features or {})
     for mutant in all_mutants(asked):
-        trial = trial_of(mutant, grounds) if chosen(mutant.id) else ""
+        trial = trial_of(mutant, grounds, tell) if chosen(mutant.id) else ""
         if isinstance(trial, Trial):
             yield MutantRow(
                 mutant.id,
@@ -255,6 +269,7 @@ def run_mutants(
                 trial.report.rules,
                 () if trial.twin is None else trial.twin.rules,
                 trial.report,
+                trial.told,
             )
 
 

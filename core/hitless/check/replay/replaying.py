@@ -246,8 +246,7 @@ class Replay(Walking):
         if isinstance(entry, Outcome):
             self._line(None, "", f"the owner check refuses it: {entry.text}")
             return entry
-        if entry.leaf.stable:
-            place.keep(entry, device)
+        place.keep(entry, device)
         place.use(entry)
         return self.used(entry, iova, write=write)
 
