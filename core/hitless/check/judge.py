@@ -124,6 +124,7 @@ class Judge(Watcher):
                             where,
                             describe(source, engine.subject),
                             -1 if held is None else held.born,
+                            -1 if held is None else min(held.window.until, engine.now),
                             do=rule.do,
                         )
                     )

@@ -12,7 +12,7 @@ from hitless.plan import Invalidate, Step, Wait
 from hitless.units import PAGE
 
 _BOTH = ("separate", "in-place")
-_MOST_ORDERS = 500
+_MOST_ORDERS = 100
 Block: TypeAlias = list[Step]
 
 
