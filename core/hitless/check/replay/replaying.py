@@ -117,7 +117,7 @@ class Replay(Walking):
             tell: numbers of the steps that are told; None: all.
             say: is given each line that is told.
         """
-        checked = tuple(CheckUnit(name, tag, *map(tuple, devices)) for name, tag, *devices in units)
+        checked = tuple(CheckUnit(name, tag, tuple(devices[0]) if devices else ()) for name, tag, *devices in units)
         scene = Scene(vendor, root, checked, trusted, parse_plan(before))
         with cls.of(scene, parse_steps(plan), tell=tell, say=say) as replay:
             yield replay
