@@ -143,6 +143,6 @@ def test_options_are_those_of_run(hitless, write, monkeypatch):
     config = write('[guest]\nmemory = "4G"\n[[domain]]\nvendor = "amd"\n')
     assert hitless("plan", *SHARE, "--config", config, "--memory", "1G").status == 2
     seen = []
-    monkeypatch.setattr(plan_command, "plan_conversions", lambda config, *_: seen.append(config) or [])
+    monkeypatch.setattr(plan_command, "plan_conversions", lambda config, *_, **__: seen.append(config) or [])
     assert hitless("plan", *SHARE, "--config", config, "--backing", "scattered", "--allow-break").status == 0
     assert (seen[0].guest.backing, seen[0].domains[0].allow_break) == ("scattered", True)

@@ -148,6 +148,8 @@ class Assembler:
     def _stage(self, changes: Sequence[Change], owed: Sequence[Target] = ()) -> list[Step]:
         """The rounds of one stage: all changes' first stores, what closes them, all second stores, ..."""
         steps: list[Step] = []
+        if not changes and not owed:
+            return steps
         recipes = [self.recipe(change) for change in changes]
         words = [change.old for change in changes]
         for number in range(max((len(recipe.rounds) for recipe in recipes), default=1 if owed else 0)):

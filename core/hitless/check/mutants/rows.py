@@ -17,6 +17,7 @@ class MutantRow:
         expected_rules, rules: what had to break, and what broke.
         twin_violations: what broke in the right plan: nothing may.
         report: the whole story.
+        told: what a teller made of it.
     """
 
     id: str
@@ -28,6 +29,7 @@ class MutantRow:
     rules: tuple[str, ...]
     twin_violations: tuple[str, ...]
     report: Report = field(repr=False)
+    told: Any = field(default=None, repr=False)
 
     @property
     def caught(self) -> bool:

@@ -1,7 +1,7 @@
 """Runs mutants and harmless changes: the right plan, the changed plan, and what broke."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 from attrs import define, field, frozen
@@ -110,26 +110,36 @@ class Tried:
         twin: what broke in the right plan; None: it is refused.
         report: what broke in the changed plan.
         expected: the rules that have to break; of a harmless change: none.
+        told: what a teller made of the changed plan.
     """
 
     vendor: Vendor
     twin: Report | None
     report: Report
     expected: tuple[str, ...]
+    told: Any = None
 
 
-def try_nearby(change: Mutant | Harmless, nearby: Nearby) -> Tried | str:
+Teller: TypeAlias = Callable[[Subject, Report], Any]
+"""Makes something of a changed plan and its report, while the stage stands."""
+
+
+def _untold(_subject: Subject, _report: Report) -> None:
+    """No story."""
+
+
+def try_nearby(change: Mutant | Harmless, nearby: Nearby, tell: Teller = _untold) -> Tried | str:
     """A change on the nearest hardware on which it can be made; else why it cannot."""
     why = ""
     for vendor in nearby.with_features(change.features):
-        found = change.why_not(vendor) or change.situation.why_not(vendor) or try_on(change, vendor)
+        found = change.why_not(vendor) or change.situation.why_not(vendor) or try_on(change, vendor, tell)
         if isinstance(found, Tried):
             return found
         why = why or found
     return why or "no guest can be set up with the features that it takes"
 
 
-def try_on(change: Mutant | Harmless, vendor: Vendor) -> Tried | str:
+def try_on(change: Mutant | Harmless, vendor: Vendor, tell: Teller = _untold) -> Tried | str:
     """A change on one vendor; else why it cannot be made."""
     staged_as = change.staged_as if isinstance(change, Mutant) else as_set
     try:
@@ -137,9 +147,9 @@ def try_on(change: Mutant | Harmless, vendor: Vendor) -> Tried | str:
             twin = _take(change.situation, stage, sizes)
             twin_report = check(twin) if isinstance(twin, Subject) else None
             if staged_as is as_set:
-                return _on_stage(change, stage, sizes, twin, twin_report=twin_report)
+                return _on_stage(change, stage, sizes, twin, twin_report=twin_report, tell=tell)
         with change.situation.opened(vendor, staged_as) as (stage, sizes):
-            return _on_stage(change, stage, sizes, twin_report=twin_report)
+            return _on_stage(change, stage, sizes, twin_report=twin_report, tell=tell)
     except HitlessError as error:
         return error.what
 
@@ -151,6 +161,7 @@ def _on_stage(
     twin: Subject | Refused | None = None,
     *,
     twin_report: Report | None,
+    tell: Teller = _untold,
 ) -> Tried | str:
     """A change on a stage, where the right plan may have been taken already."""
     planned = twin
@@ -167,7 +178,8 @@ def _on_stage(
         return Tried(stage.vendor, twin_report, check(subject), ())
     expected = tuple(sorted(change.expected(Declared(right or subject))))
     if change.raced is None:
-        return Tried(stage.vendor, twin_report, check(subject), expected)
+        report = check(subject)
+        return Tried(stage.vendor, twin_report, report, expected, tell(subject, report))
     twin_report = raced(change, stage.vendor, mutated=False)
     return Tried(stage.vendor, twin_report, raced(change, stage.vendor, mutated=True), expected)
 
@@ -225,6 +237,7 @@ def run_mutants(
     features: Mapping[str, Any] | None = None,
     *,
     chosen: Callable[[str], bool] = lambda _id: True,
+    tell: Teller = _untold,
 ) -> Iterator[MutantRow]:
     """Every mutant whose id is ``chosen`` and that a vendor's format makes possible, core's and its own.
 
@@ -233,7 +246,7 @@ def run_mutants(
     """
     record, nearby = nearby_of(registry, vendor, page_format, features)
     for mutant in all_mutants(record):
-        tried = try_nearby(mutant, nearby) if chosen(mutant.id) else ""
+        tried = try_nearby(mutant, nearby, tell) if chosen(mutant.id) else ""
         if isinstance(tried, Tried):
             yield MutantRow(
                 mutant.id,
@@ -245,6 +258,7 @@ def run_mutants(
                 tried.report.rules,
                 () if tried.twin is None else tried.twin.rules,
                 tried.report,
+                tried.told,
             )
 
 

@@ -17,7 +17,7 @@ def top_of(ground: Ground) -> int:
 def _last_page(backing: str) -> Attempt:
     def attempt(ground: Ground) -> Iterator[Case | Trial]:
         top = top_of(ground)
-        yield from both_ways(Setting(backing, gpa=top - G), pages(top - PAGE))(ground)
+        yield from both_ways(Setting(backing, memory=G, gpa=top - G), pages(top - PAGE))(ground)
 
     return attempt
 
