@@ -2,7 +2,7 @@
 
 Entries (MINI-1), one 64-bit word:
 
-    bit 0 V present       bit 4 U never cached (leaf)              bits 51:8  table address (pointer)
+    bit 0 V present       bit 4 U no conflict (leaf)               bits 51:8  table address (pointer)
     bit 1 L leaf          bit 5 M memory type (leaf)               bits 51:12 output address (leaf)
     bit 2 R read          bit 6 N one of a run of two equal        all other bits reserved
     bit 3 W write               entries (leaf, tables of 4 entries or more)
@@ -129,7 +129,7 @@ _ATTRS = R | WR | U | M
 
 
 def _leaf_layout(runs: bool) -> Layout:
-    extra = (bit("U", 4, "never cached"), bit("M", 5, "memory type"), _N if runs else reserved(6, 6))
+    extra = (bit("U", 4, "takes part in no conflict"), bit("M", 5, "memory type"), _N if runs else reserved(6, 6))
     return Layout("mini leaf", "MINI-1", (*_LOW, *extra, reserved(11, 7), _ADDRESS, reserved(63, 52)))
 
 

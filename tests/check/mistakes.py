@@ -67,15 +67,25 @@ def _flipped(rng: random.Random, case: Case, step: Invalidate) -> tuple[int, int
 
 
 def _stored(rng: random.Random, case: Case) -> None:
-    """A store too many: of the same entry as another step's, or of any, with an old word, a new one or none."""
+    """A store too many, of an entry that another step stores: of any leaf, of nothing, of what stood there, ..."""
     index = _some(rng, case, Store)
-    words = [word for word in case.words.values() if word & 3 == 3] or [0]
+    leaves = [word for word in case.words.values() if word & 3 == 3] or [0]
     if index is not None:
         section, step = case.steps[index]
         assert isinstance(step, Store)
-        word = rng.choice((0, rng.choice(words), step.new, step.new ^ mini.WR, step.new | 1 << 7))
-        again = evolve(step, new=word if step.level == 0 or word & 3 == 3 else 0)
-        case.steps.insert(index + rng.choice((0, 1, 1, 2, 3)), (section, again))
+        words = (0, rng.choice(leaves), step.expected, step.new, step.new ^ mini.WR, step.new | 1 << 7)
+        again = evolve(step, new=rng.choice(words))
+        case.steps.insert(index + rng.choice((0, 1, 1, 2, 3, 8)), (section, again))
+
+
+def _undone(rng: random.Random, case: Case) -> None:
+    """A store that is taken back later."""
+    index = _some(rng, case, Store)
+    if index is not None:
+        section, step = case.steps[index]
+        assert isinstance(step, Store)
+        undo = evolve(step, new=step.expected)
+        case.steps.insert(rng.randint(index + 1, len(case.steps)), (section, undo))
 
 
 def _owned(rng: random.Random, case: Case) -> None:
@@ -109,6 +119,7 @@ MISTAKES: tuple[Mistake, ...] = (
     _command(_retagged),
     _command(_flipped),
     _stored,
+    _undone,
     _owned,
     _shuffled,
 )

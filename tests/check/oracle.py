@@ -291,7 +291,6 @@ class _UnitTag:
     def _requests(self, state: State) -> tuple[Seen, set[Use]]:
         """Every request that may be made in a state: what it gets, what it uses; and what is cached together."""
         found = [self.world.look(pointer) for pointer in (self.root, *state.pointers)]
-        unit = state.tlb.union(*(each.passing for each in found))
         results = {
             (self.name, device, page, write, ("fault", kind))
             for each in found
@@ -299,7 +298,7 @@ class _UnitTag:
             for device in (None, *self.devices)
         }
         uses: set[Use] = set()
-        for device, leaves in ((None, unit), *zip(self.devices, state.atcs, strict=True)):
+        for device, leaves in ((None, state.tlb), *zip(self.devices, state.atcs, strict=True)):
             for leaf in leaves:
                 for page in leaf.pages():
                     for write in (READ, WRITE):

@@ -30,10 +30,11 @@ def draw(seed: int, *, mutated: bool) -> Case:
         draft = Draft(rng, _facts(rng))
         draft.make()
         case = draft.case
+        case.steps = list(as_memory_stands(case))
         if mutated:
             for _ in range(rng.choice((1, 1, 2, 3))):
                 rng.choice(MISTAKES)(rng, case)
-        case.steps = list(as_memory_stands(case))
+            case.steps = list(as_memory_stands(case))
         if _most_pending(case.steps) <= _MOST_PENDING:
             return case
 

@@ -129,11 +129,10 @@ class Run:
         for of, wrote, kind in found.faults:
             if (of, wrote) == (page, write):
                 self._result(device, page, write, ("fault", kind))
-        pieces = {leaf for leaf in found.leaves | found.passing if page in leaf.pages()}
+        pieces = {leaf for leaf in found.leaves if page in leaf.pages()}
         if pieces and (page, write) not in {fault[:2] for fault in found.faults if fault[2] != "not-present"}:
             leaf = self._some(pieces)
-            if leaf in found.leaves:
-                self._enter(device, leaf)
+            self._enter(device, leaf)
             self._use(None, device, leaf, page, write)
 
     def _enter(self, device: int | None, leaf: Leaf) -> None:

@@ -45,8 +45,7 @@ class Found(NamedTuple):
     """What walks that go on at one pointer find there, one entry further."""
 
     pointers: frozenset[Pointer]
-    leaves: frozenset[Leaf]  # that may be cached
-    passing: frozenset[Leaf]  # that serve a request, but are never cached
+    leaves: frozenset[Leaf]
     faults: frozenset[tuple[int, bool, str]]  # page, write, kind
     freed: frozenset[int]
 
@@ -149,12 +148,11 @@ class World:
             lg2 = lo + (word >> 6 & 1)
             whole = start >> lg2 << lg2
             leaf = Leaf(whole, lg2, word & 0xFFFFFFFFFF000, rights & word, level, whole, lg2)
-            enters = found.passing if word & 16 else found.leaves
             for page in pages:
                 for write in (READ, WRITE):
-                    self._reach(leaf, page, write, enters, found)
+                    self._reach(leaf, page, write, found)
 
-    def _reach(self, leaf: Leaf, page: int, write: bool, enters: set[Leaf], found: Found) -> None:
+    def _reach(self, leaf: Leaf, page: int, write: bool, found: Found) -> None:
         """A request's walk has come to a leaf."""
         assert leaf.pa is not None
         at_most = leaf.lg2
@@ -166,7 +164,7 @@ class World:
             if not granted:
                 found.faults.add((page, write, "owner"))
                 return
-        enters.update(self._pieces(leaf, page, at_most))
+        found.leaves.update(self._pieces(leaf, page, at_most))
 
     def _pieces(self, leaf: Leaf, page: int, at_most: int) -> Iterator[Leaf]:
         """What a leaf may be cached as for a page: all that the verdict allows, and the smaller pieces there are."""

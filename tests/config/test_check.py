@@ -25,8 +25,8 @@ from hitless_amd.plugin import AmdPlugin
 from hitless_amd.v1 import AmdV1
 
 ARM_FEATURES = (
-    "bbml, granule, va_bits, ipa_bits, output_bits, concatenate, ds, contiguous, s2fwb, ns, ril, coherent, httu, gpc, "
-    "two_level, vmid16, asid16"
+    "bbml, granule, va_bits, ipa_bits, output_bits, concatenate, ds, contiguous, s2fwb, ns, ril, run_cover, coherent, "
+    "httu, gpc, two_level, vmid16, asid16"
 )
 GUEST = '[guest]\nmemory = "4G"\n'
 
@@ -105,6 +105,17 @@ def test_guest_memory_fits_the_format(lines, fault, write, faults_of):
         load_checked(write(text))
     else:
         assert faults_of(load_checked, write(text)) == [fault]
+
+
+def test_guest_memory_lies_in_the_half_that_a_device_can_name(write, faults_of):
+    """With sign-extended input the lower half ends one bit earlier than the table could index."""
+    text = domain("vendor = 'intel'\nformat = 'intel/first-stage'")
+    slot = "[[guest.slot]]\ngpa = {}\noffset = 0\nsize = '1G'\n"
+    low, high = ((1 << 47) - (1 << 30), 1 << 47)
+    load_checked(write(text.replace('memory = "4G"\n', "") + slot.format(low)))
+    problem = f"guest memory at {high:#x} is no input of intel/first-stage, whose 48 bits are extended upwards"
+    (found,) = faults_of(load_checked, write(text.replace('memory = "4G"\n', "") + slot.format(high)))
+    assert found == f"{problem} @ $.domain[0].format"
 
 
 def test_physical_memory_fits_the_format(write, faults_of):

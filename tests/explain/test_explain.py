@@ -9,7 +9,7 @@ from hitless.explain import (
     explain_fields,
     explain_step,
 )
-from hitless.hardware.facts import Completes, Drops, Illegal, Match, NoEffect
+from hitless.hardware.facts import Completes, Drops, DropsStructure, Illegal, Match, NoEffect
 from hitless.plan import Barrier, Clean, Own, Release, parse_plan
 from hitless.plugin import VendorRegistry
 from hitless.refresh.levels import table_levels
@@ -67,6 +67,22 @@ def test_a_word_that_is_legal_nowhere_is_shown_everywhere(amd):
                 "drops cached leaves in the ATC of device 0x8 in [0x1000, 0x1fff], leaves of level 0, 1 only: "
                 "every cached piece that overlaps the range (S-3)"
             ),
+        ),
+        (
+            Drops("S-8", tag=0x5_0003, tag_mask=0xFFFF, stages=frozenset({"1", "12"})),
+            (
+                "drops cached leaves of stage 1 and of both stages combined, of tag 0x3 (mask 0xffff) "
+                "in the whole space (S-8)"
+            ),
+        ),
+        (
+            Drops("S-9", device=8, pasid=3),
+            "drops cached leaves in the ATC of device 0x8 for PASID 0x3 in the whole space (S-9)",
+        ),
+        (DropsStructure("S-10"), "drops cached structures of every kind of every device (S-10)"),
+        (
+            DropsStructure("S-11", frozenset({"ste"}), device=8, device_mask=-8, pasid=1, tag=2),
+            "drops cached ste of device 0x8 (bits 0x7 do not count), PASID 0x1, tag 0x2 (S-11)",
         ),
         (
             Completes("S-4", 0x1000, 7, 32),

@@ -101,3 +101,18 @@ def test_requests_without_a_pasid_read_the_structures_of_pasid_0(cached, dropped
     """A command for PASID 0 drops what was read for requests that carry none."""
     structure = CachedStructure("context", 8, cached, (0,), Fetch("context", 0, 1))
     assert structure.targeted(DropsStructure("x", pasid=dropped)) is gone
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "gone"),
+    [(0x10000, 0x1FFFF, True), (0, 0x2FFFF, True), (0x10000, 0x1EFFF, False), (0x15000, 0x15FFF, False)],
+)
+@pytest.mark.parametrize("match", Match)
+def test_a_run_goes_only_as_a_whole_where_the_command_says_so(first, last, gone, match):
+    """A piece of a run stays while the range leaves out any of the run; a plain leaf beside it is not concerned."""
+    found = Cache()
+    found.add_leaf(CachedLeaf(0x15000, 12, 0x5000, 3, 0, 0, 0x10000, 16, True))
+    found.drop(Drops("x", first=first, last=last, whole_lg2s=frozenset({16}), leaf_match=match))
+    assert bool(found.leaves_at(0x15000)) is not gone
+    plain = CachedLeaf(0x15000, 12, 0x5000, 3, 0, 0, 0x15000, 12, True)
+    assert plain.targeted(Drops("x", first=0x15000, last=0x15FFF, whole_lg2s=frozenset({16}), leaf_match=match))

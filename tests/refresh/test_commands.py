@@ -39,6 +39,12 @@ def test_adjacent_targets_of_different_leaves_stay_apart():
     assert join_targets([small, small._replace(first=0x1000, last=0x1FFF)]) == [small._replace(last=0x1FFF)]
 
 
+def test_targets_of_one_place_may_know_their_level_or_not():
+    """A pointer that went and a leaf of the same range are two targets, in a fixed order."""
+    leaf, pointer = Target(0, 0x1F_FFFF, 21, 1, False), Target(0, 0x1F_FFFF, 21, None, True)
+    assert join_targets([leaf, pointer]) == join_targets([pointer, leaf]) == [pointer, leaf]
+
+
 counts = st.integers(0, 600) | st.integers(0, 600).map(lambda n: n << 18)
 
 

@@ -120,7 +120,7 @@ class Task:
             found.plans += 1
             found.steps += row.report.steps
             found.facts += row.report.facts
-            for each, story in row.told:
+            for each, story in row.told or ():
                 who, place = f"{story.who}, mutant {row.id}", (row.vendor, row.format, row.scenario, row.features)
                 found.violations.append(Told(*place, each.rule, each.step, True, _named(story, who, again)))
         for change in () if self.ids else run_harmless(registry, self.vendor, self.format, self.features):

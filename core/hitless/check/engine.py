@@ -55,6 +55,9 @@ class Watcher:
     def released(self, engine: "Engine", step: Release, reachable: Sequence[int]) -> None:
         """Tables are free; those that a walk may still read."""
 
+    def relinked(self, engine: "Engine", table_pa: int) -> None:
+        """A table that was released may be read again."""
+
     def ended(self, engine: "Engine") -> None:
         """Refresh has returned."""
 
@@ -94,6 +97,7 @@ class Engine:
     reader: Reader = field(init=False)
     verdicts: Verdicts = field(init=False)
     root: Table = field(init=False)
+    _released: set[int] = field(factory=set)
     _unsettled: dict[int, list[_Unsettled]] = field(factory=dict)
     _unfilled: list[tuple[int, Window]] = field(factory=list)
     _waits: dict[str, Completes | None] = field(factory=dict)
@@ -148,6 +152,7 @@ class Engine:
                 self._own(step)
             case Release():
                 reachable = [pa for pa, _ in step.tables if self.reachable(pa)]
+                self._released.update(pa for pa, _ in step.tables)
                 for watcher in self.watchers:
                     watcher.released(self, step, reachable)
 
@@ -231,7 +236,7 @@ class Engine:
             self._stale(span, window)
             return
         top = self.links.link(table, span)
-        top.window = window
+        top.window, top.overwritten = window, True
         self._link_stale(top)
         for below, inner in self.reader.below(span.child, span.start, span.end):
             if isinstance(inner, PointerSpan):
@@ -258,14 +263,20 @@ class Engine:
             self.tell(span)
             self._hidden(table, span)
             return
-        self.links.link(table, span)
+        self._link(table, span)
         for below, inner in self.reader.below(span.child, span.start, span.end):
             if isinstance(inner, PointerSpan):
-                self.links.link(below, inner)
+                self._link(below, inner)
             else:
                 self.tell(inner)
                 self._hidden(below, inner)
             self._maybe_empty(below, inner)
+
+    def _link(self, table: Table, span: PointerSpan) -> None:
+        self.links.link(table, span)
+        if span.child.pa in self._released:
+            for watcher in self.watchers:
+                watcher.relinked(self, span.child.pa)
 
     def _hidden(self, table: Table, span: LeafSpan | FaultSpan) -> None:
         """What is readable only through cached pointers differs from memory from the start."""
@@ -370,6 +381,7 @@ class Engine:
 
     def _fill(self, step: Fill) -> None:
         table = self.links.tables.get(step.pa)
+        self._released.discard(step.pa)
         if table is None or not self.links.walkers(step.pa):
             self.shadow.fill(step)
         else:  # too late: each word is a store to a table that walkers can reach

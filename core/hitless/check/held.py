@@ -31,6 +31,7 @@ class Link:
         window: until when memory held it.
         alive: the units (bits) whose walk caches may hold it.
         born: the step that made it stale.
+        overwritten: its entry was; memory may hold the same word again, by another link.
     """
 
     table_pa: int
@@ -45,6 +46,7 @@ class Link:
     alive: int
     born: int = -1
     stale: bool = False
+    overwritten: bool = False
     window: Window = field(factory=Window)
 
     @property
@@ -133,8 +135,9 @@ class Held:
         """The part that a command targets."""
         if not drops.leaves or (drops.leaf_levels is not None and self.level not in drops.leaf_levels):
             return None
-        if drops.leaf_match is Match.PIECE_INSIDE:
-            a, b = align_up(drops.first, self.piece_lg2), align_down(drops.last + 1, self.piece_lg2)
+        if drops.leaf_match is Match.PIECE_INSIDE or self.leaf_lg2 in drops.whole_lg2s:
+            inside = self.leaf_lg2 if self.leaf_lg2 in drops.whole_lg2s else self.piece_lg2
+            a, b = align_up(drops.first, inside), align_down(drops.last + 1, inside)
         else:
             size_lg2 = self.leaf_lg2 if drops.leaf_match is Match.LEAF_OVERLAPS else self.piece_lg2
             a, b = align_down(drops.first, size_lg2), align_up(drops.last + 1, size_lg2)

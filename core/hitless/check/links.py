@@ -40,7 +40,7 @@ class Links:
         known = self._to.setdefault(span.child.pa, [])
         self.tables[span.child.pa] = span.child
         for each in known:
-            if each.entry_pa == span.entry_pa and each.word == span.word and each.window.until == OPEN:
+            if each.entry_pa == span.entry_pa and each.word == span.word and not each.overwritten:
                 break
         else:
             span_lg2 = self.fmt.levels[table.level].lo

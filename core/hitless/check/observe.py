@@ -79,6 +79,9 @@ class _Collector(Watcher):
     def released(self, engine: Engine, step: Release, reachable: Sequence[int]) -> None:
         self.freed.update(reachable)
 
+    def relinked(self, engine: Engine, table_pa: int) -> None:
+        self.freed.add(table_pa)
+
     def owned(self, engine: Engine, step: Own, ranges: Sequence[tuple[int, int]]) -> None:
         for start, end in ranges:
             for span in (*engine.spans(start, end), *(span for span, _ in engine.beside(start, end))):

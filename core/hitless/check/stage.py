@@ -71,6 +71,8 @@ class Stage:
         fmt = vendor.page_format
         if setting.gpa < 0 or fmt.canonical(setting.gpa + setting.memory - 1) >> fmt.iova_bits:
             raise Unfit(f"the address space of {fmt.name} has {fmt.iova_bits} bits, the guest needs more")
+        if setting.backing == "scattered" and fmt.leaf_lg2s[0] > PAGE_LG2:
+            raise Unfit(f"scattered memory lies in pages of 4K, those of {fmt.name} have {1 << fmt.leaf_lg2s[0]:#x}")
         slots = Slots([Slot(setting.gpa, 0, setting.memory)])
         hunk_lg2, oa_bits = setting.hunk_lg2, vendor.page_format.oa_bits
         backing = make_backing(setting.backing, 1 << min(_GUEST_LG2, oa_bits - 2), slots.size, hunk_lg2)
@@ -165,6 +167,10 @@ class Stage:
     def convert(self, ranges: Sequence[tuple[int, int]], owner: int) -> None:
         """Carry a conversion out: how a scenario gets to where its plan begins."""
         self.guest.convert(ranges, owner)
+
+    def share_all(self) -> None:
+        """Make all of the guest's memory shared."""
+        self.convert([(slot.gpa, slot.end) for slot in self.guest.slots.slots], HOST)
 
     def share(self, start: int, size: int = 4096) -> None:
         """Make a range shared, in pages as :meth:`range` takes them."""

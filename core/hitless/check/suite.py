@@ -59,6 +59,7 @@ class Row:
     scenario: str
     features: dict[str, Any]
     plans: int = 0
+    trials: int = 0
     steps: int = 0
     facts: int = 0
     outcome: str = "ok"
@@ -102,7 +103,8 @@ def check_on(ground: Ground, features: Features, scenario: Scenario, tell: Telle
 
 def _judge(row: Row, cases: Iterable[Case | Trial], tell: Teller, *, forced: bool) -> None:
     for case in cases:
-        row.plans += 1
+        row.plans += isinstance(case, Case)
+        row.trials += isinstance(case, Trial)
         report = case.report if isinstance(case, Trial) else check(case.subject)
         row.steps += report.steps
         row.facts += report.facts
@@ -113,13 +115,15 @@ def _judge(row: Row, cases: Iterable[Case | Trial], tell: Teller, *, forced: boo
 
 def _force(row: Row, refusal: Refused, cases: Iterable[Case | Trial], tell: Teller) -> None:
     """A refusal is right if doing it all the same breaks a rule."""
-    before = len(row.broken)
+    before, plans = len(row.broken), row.plans
     try:
         _judge(row, cases, tell, forced=True)
     except Refused as again:
         row.refusals.append(Refusal(again.reason, str(again), ""))
         return
     rules = [each.violation.rule for each in row.broken[before:]]
+    if not rules and row.plans == plans:
+        return  # nothing was planned that could have shown why
     row.refusals.append(Refusal(refusal.reason, str(refusal), rules[0] if rules else ""))
 
 
@@ -133,7 +137,7 @@ def _conclude(row: Row, record: Vendor) -> None:
             row.broken = [each for each in row.broken if each.forced]
         else:
             row.outcome, row.reason = "violated", ", ".join(sorted(rules))
-    elif not row.plans and not row.refusals:
+    elif not row.plans and not row.trials and not row.refusals:
         row.outcome = "not_applicable"
     elif row.refusals:
         idle = [each for each in row.refusals if not each.forced_rule]

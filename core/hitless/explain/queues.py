@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from hitless.hardware.facts import Completes, Drops, DropsStructure, Effect, Illegal, NoEffect
+from hitless.hardware.facts import STAGES, Completes, Drops, DropsStructure, Effect, Illegal, NoEffect
 from hitless.plugin import Vendor
 from hitless.refresh.commands import Words
-from hitless.units import WORD_MAX
+from hitless.units import WORD_MAX, lg2_text
 
 
 def explain_command(vendor: Vendor, words: Words) -> dict[str, Any]:
@@ -50,15 +50,34 @@ def explain_effect(effect: Effect) -> str:
 def _drops(effect: Drops) -> str:
     what = [name for name, targeted in (("leaves", effect.leaves), ("table pointers", effect.tables)) if targeted]
     where = "the whole space" if (effect.first, effect.last) == (0, WORD_MAX) else _range(effect)
-    whose = "of every tag" if effect.tag is None else f"of tag {effect.tag:#x}"
+    whose = f"{_of_stages(effect)}{_of_tag(effect)}"
     if effect.device is not None:
-        whose = f"in the ATC of device {effect.device:#x}"
+        pasid = " with and without PASIDs" if effect.every_pasid else ""
+        pasid = f" for PASID {effect.pasid:#x}" if effect.pasid is not None else pasid
+        whose = f"in the ATC of device {effect.device:#x}{pasid}"
     text = f"drops cached {' and '.join(what)} {whose} in {where}"
     if effect.leaf_levels is not None:
         text += f", leaves of level {', '.join(map(str, sorted(effect.leaf_levels)))} only"
     if where != "the whole space":
         text += f": {effect.leaf_match.value}"
+    if effect.whole_lg2s:
+        text += f"; leaves of {', '.join(map(lg2_text, sorted(effect.whole_lg2s)))} only if all of one is in the range"
     return text
+
+
+def _of_stages(effect: Drops) -> str:
+    if effect.stages == STAGES:
+        return ""
+    names = {"1": "stage 1", "2": "stage 2", "12": "both stages combined"}
+    return f"of {' and of '.join(names[stage] for stage in sorted(effect.stages, key=len))}, "
+
+
+def _of_tag(effect: Drops) -> str:
+    if effect.tag is None:
+        return "of every tag"
+    if effect.tag_mask == -1:
+        return f"of tag {effect.tag:#x}"
+    return f"of tag {effect.tag & effect.tag_mask:#x} (mask {effect.tag_mask & WORD_MAX:#x})"
 
 
 def _drops_structure(effect: DropsStructure) -> str:

@@ -51,8 +51,11 @@ class CachedLeaf(NamedTuple):
             return self.lower._replace(start=gpa, size_lg2=self.size_lg2, stage="12").targeted(drops)
         if drops.leaf_levels is not None and self.level not in drops.leaf_levels:
             return False
+        leaf_end = self.leaf_start + (1 << self.leaf_lg2)
+        if self.leaf_lg2 in drops.whole_lg2s:
+            return drops.first <= self.leaf_start and leaf_end - 1 <= drops.last
         if drops.leaf_match is Match.LEAF_OVERLAPS:
-            return self.leaf_start <= drops.last and drops.first < self.leaf_start + (1 << self.leaf_lg2)
+            return self.leaf_start <= drops.last and drops.first < leaf_end
         end = self.start + (1 << self.size_lg2)
         if drops.leaf_match is Match.PIECE_INSIDE:
             return drops.first <= self.start and end - 1 <= drops.last

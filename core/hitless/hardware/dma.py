@@ -202,7 +202,12 @@ class DmaEngine:
 
     def _is_converting(self, gpa: int) -> bool:
         running = self._running
-        return running is not None and any(start <= gpa < end for start, end in running.ranges)
+        if running is None:
+            return False
+        for start, end in running.ranges:  # noqa: SIM110 - a generator would cost three times as much
+            if start <= gpa < end:
+                return True
+        return False
 
     def _old_or_new(self, request: Request) -> bool:
         for run in self._running.runs if self._running else ():
@@ -225,7 +230,9 @@ class DmaEngine:
         return entry.lower.attrs == self.attrs and entry.attrs == self.stage1_attrs
 
     def _reachable(self, attachment: Attachment, gpa: int) -> bool:
-        owner = self.guest.owner(gpa)
+        return self._grants(self.guest.owner(gpa), attachment)
+
+    def _grants(self, owner: int | None, attachment: Attachment) -> bool:
         return owner == HOST or (owner == GUEST and attachment.trusted and self.maps_private)
 
     def _familiar(self, lane: Lane) -> int | None:
@@ -240,9 +247,10 @@ class DmaEngine:
         start, end = span
         for _ in range(3):
             gpa = start + self._below(end - start >> 12) * 4096
-            if self.guest.owner(gpa) is None:
+            owner = self.guest.owner(gpa)
+            if owner is None:
                 continue
-            if not self._reachable(lane.attachment, gpa):
+            if not self._grants(owner, lane.attachment):
                 run = self.guest.nearest(gpa, HOST, start, end)
                 if run is None:
                     return None

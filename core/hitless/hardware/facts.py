@@ -39,6 +39,8 @@ class Drops:
             else IOVAs.
         leaf_match, table_match: how entries and range are compared.
         leaf_levels: only leaves that stood at one of these levels; None: all.
+        whole_lg2s: leaves of these sizes (log2) are targeted only where the range covers all of one: runs that
+            hardware may have merged.
         device: the ATC of this device is targeted, not the unit's own caches.
         drains_reads, drains_writes: whether the next wait ends requests in flight that used a
             targeted translation; None: as the wait itself declares.
@@ -57,6 +59,7 @@ class Drops:
     leaf_match: Match = Match.PIECE_OVERLAPS
     table_match: Match = Match.PIECE_OVERLAPS
     leaf_levels: frozenset[int] | None = None
+    whole_lg2s: frozenset[int] = frozenset()
     device: int | None = None
     drains_reads: bool | None = None
     drains_writes: bool | None = None
@@ -142,7 +145,6 @@ class FaultRecord(NamedTuple):
             ``table`` entry or of a ``structure``, refused by stage 2.
         gpa: the address that stage 2 refused.
         structure, pa: the structure that is bad or could not be read, or (``pa`` alone) the entry that could not.
-        silent: the structures say that faults behind them are not recorded.
     """
 
     device: int
@@ -157,7 +159,6 @@ class FaultRecord(NamedTuple):
     gpa: int | None = None
     structure: str = ""
     pa: int = 0
-    silent: bool = False
 
 
 class Commands(Encoder, Protocol):

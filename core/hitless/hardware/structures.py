@@ -56,7 +56,8 @@ class Found(NamedTuple):
         tag: what the whole translation is filed under: stage 1's tag, or stage 2's where there is no stage 1.
         rights: READ | WRITE that the structures grant.
         ats: the device may ask for translations and hold them.
-        silent: faults behind these structures are not recorded.
+        silent: stages whose faults are not recorded (Arm: STE.S2R, CD.R; VT-d: FPD); an empty text: what the
+            structures themselves refuse.
     """
 
     mode: Literal["translate", "bypass", "abort"]
@@ -65,7 +66,7 @@ class Found(NamedTuple):
     tag: int
     rights: int = READ | WRITE
     ats: bool = False
-    silent: bool = False
+    silent: frozenset[str] = frozenset()
 
     @property
     def stage(self) -> str:

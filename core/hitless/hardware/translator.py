@@ -267,10 +267,10 @@ class Translator:
         return "" if verdict.ok else verdict.outcome
 
     def _refuse(self, attachment: Attachment, found: Found | None, iova: int, write: bool, why: Refusal) -> str:
-        """Report a fault, where it is one that a unit sees; its kind. ``found`` None: the structures refused."""
-        if why.kind != "machine-check":
-            tag, silent = (0, False) if found is None else (found.tag, found.silent)
-            place = (why.stage, why.target, why.gpa, why.structure, why.pa, silent)
+        """Report a fault, where it is one that a unit records; its kind. ``found`` None: the structures refused."""
+        if why.kind != "machine-check" and (found is None or why.stage not in found.silent):
+            tag = 0 if found is None else found.tag
+            place = (why.stage, why.target, why.gpa, why.structure, why.pa)
             self.report(FaultRecord(attachment.device, iova, write, why.kind, why.level, tag, attachment.pasid, *place))
         return why.kind
 

@@ -167,11 +167,19 @@ class Unit:
         Raises:
             OutOfTableMemory.  HitlessError: the vendor's structures cannot say this.
         """
-        found = self.attachments | {(each.device, each.pasid): each for each in attachments}
-        memory = self.structure_memory
+        self._guest = guest or self._guest
+        self._rebuild(self.attachments | {(each.device, each.pasid): each for each in attachments})
+
+    def detach(self, attachments: Sequence[Attachment]) -> None:
+        """Take devices away: the structures refuse their requests, all others are translated as before."""
+        gone = {(each.device, each.pasid) for each in attachments}
+        self._rebuild({key: each for key, each in self.attachments.items() if key not in gone})
+
+    def _rebuild(self, found: dict[Requester, Attachment]) -> None:
+        """New structures for these devices, and the register set to them."""
+        memory, guest = self.structure_memory, self._guest
         if self.structures is not None and memory is not None:
             entries = [_entry(each) for each in found.values()]
-            self._guest = guest = guest or self._guest
             image = self.structures.setup(entries, memory, *([] if guest is None else [guest]))
             for pa, words in image.writes:
                 for i, word in enumerate(words):

@@ -16,7 +16,7 @@ from hitless.hardware.facts import Completes, Drops
 from hitless.hardware.translator import Attachment
 from hitless.hardware.unit import Unit
 from hitless.hardware.vendor import Vendor
-from hitless.iommufd.attach import Behind, found_for, ports_for
+from hitless.iommufd.attach import Behind, attach_all, check_nesting, detach_all, found_for, ports_for
 from hitless.iommufd.ioas import Ioas, joined
 from hitless.iommufd.nested import GuestStage
 from hitless.memory import PageAllocator, PhysicalMemory
@@ -120,33 +120,36 @@ class Domain:
                 who=vendor.name,
                 do=f"choose one of {', '.join(vendor.ownership.policies)}",
             )
+        if stage1 is not None:
+            check_nesting(vendor)
         fmt = vendor.page_format
         sizes = tuple(lg2 for lg2 in vendor.split_rules.leaf_lg2s if lg2 <= max(guest.hunk_lg2, fmt.levels[0].lo))
         root = tables.allocate(fmt.top.table_lg2)
         owners = OwnerTable()
-        attachments: list[Attachment] = []
-        for unit, tag, devices in attach:
-            found = found_for(vendor, root, tag, stage1)
-            here = [
-                Attachment(
-                    device,
-                    found,
-                    vendor.ownership,
-                    owners,
-                    trusted=settings.trusted,
-                    ats=ats,
-                    in_use=tables.in_use,
-                    pasid=pasid,
-                )
-                for device, ats in devices
-            ]
-            unit.attach(here, stage1.pages if stage1 else None)
-            attachments += here
+        behind = [
+            (
+                unit,
+                [
+                    Attachment(
+                        device,
+                        found_for(vendor, root, tag, stage1),
+                        vendor.ownership,
+                        owners,
+                        trusted=settings.trusted,
+                        ats=ats,
+                        in_use=tables.in_use,
+                        pasid=pasid,
+                    )
+                    for device, ats in devices
+                ],
+            )
+            for unit, tag, devices in attach
+        ]
         assembler = Assembler(
             fmt,
             attrs.evolve(vendor.split_rules, leaf_lg2s=sizes),
             vendor.recipes,
-            ports_for(vendor, attach, nested=stage1 is not None),
+            ports_for(vendor, attach, nested=stage1 is not None, pasid=pasid),
             vendor.hardware.coherent,
             settings.allow_break,
             vendor.name,
@@ -167,13 +170,21 @@ class Domain:
             planner,
             executor,
             units,
-            attachments,
+            [attachment for _, here in behind for attachment in here],
             ioas,
             stage1,
         )
         executor.owners = _Owners(domain)
         executor.covered = domain._covered
-        domain._start()
+        try:
+            attach_all(behind, stage1)
+            domain._start()
+        except UnitTimeout:
+            raise  # its walker may still read the tables
+        except HitlessError:
+            detach_all(behind)
+            tables.free(root, fmt.top.table_lg2)
+            raise
         return domain
 
     def _start(self) -> None:

@@ -321,9 +321,13 @@ class PageFormat(ABC):
 
     @classmethod
     def from_recording(cls, config: Mapping[str, Any]) -> "PageFormat | None":
-        """The format as a recording's ``config`` says; None: it does not answer such a one."""
+        """The format as a recording's ``config`` says, to which its ``fmt`` is added; None: it does not answer it."""
         return None
 
     def from_prot(self, prot: int, config: Mapping[str, Any]) -> int | None:
         """The attributes of a leaf with a recording's protection bits; None: they are an error."""
+        return None
+
+    def justifies(self, recorded: int, ours: int, level: int, config: Mapping[str, Any]) -> str | None:
+        """The section by which our entry is right and a recorded one is not; None: no section says so."""
         return None

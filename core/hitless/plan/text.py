@@ -18,6 +18,10 @@
     release 0x100005000:4K
       fold 0x100005000 512 0x60 -> @0x100001008
 
+A fold of several into several says how many entries get the bits, and how often side by side:
+``fold 0x100005000 8 0x60 -> @0x100006000 8 x1``; bits that hardware clears follow as ``clears 0x80``. A
+store that spreads what it folds over a run ends in ``spread 0x100005000:8``.
+
 Text after `` # `` is a comment.
 """
 

@@ -38,7 +38,7 @@ class UnitPort:
     """A unit that a domain is attached to, as its plans see it.
 
     ``devices`` are the ids of attached devices with ATS on. ``nested``: their guest's stage 1 stands over these
-    tables, so that no range of the domain's says which IOVAs they hold.
+    tables, so that no range of the domain's says which IOVAs they hold. ``pasid``: of their requests.
     """
 
     name: str
@@ -46,6 +46,7 @@ class UnitPort:
     encoder: Encoder
     devices: tuple[int, ...] = ()
     nested: bool = False
+    pasid: int | None = None
 
 
 @frozen
@@ -147,6 +148,8 @@ class Assembler:
     def _stage(self, changes: Sequence[Change], owed: Sequence[Target] = ()) -> list[Step]:
         """The rounds of one stage: all changes' first stores, what closes them, all second stores, ..."""
         steps: list[Step] = []
+        if not changes and not owed:
+            return steps
         recipes = [self.recipe(change) for change in changes]
         words = [change.old for change in changes]
         for number in range(max((len(recipe.rounds) for recipe in recipes), default=1 if owed else 0)):
@@ -217,10 +220,11 @@ class Assembler:
         return steps
 
     def _atc(self, unit: UnitPort, targets: Sequence[Target], device: int) -> list[Step]:
+        pasid = () if unit.pasid is None else (unit.pasid,)
         return [
             step
             for target in targets
-            for step in _invalidates(unit, target, unit.encoder.invalidate_device(target, device))
+            for step in _invalidates(unit, target, unit.encoder.invalidate_device(target, device, *pasid))
         ]
 
 

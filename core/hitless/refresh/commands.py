@@ -44,8 +44,11 @@ class Encoder(Protocol):
         go with it. A vendor whose formats do not nest may leave it out.
         """
 
-    def invalidate_device(self, target: Target, device: int) -> Sequence[Words]:
-        """The commands that drop the target from one device's ATC."""
+    def invalidate_device(self, target: Target, device: int, pasid: int | None = None) -> Sequence[Words]:
+        """The commands that drop the target from one device's ATC: what it holds for a PASID, or without one.
+
+        A vendor whose devices use no PASIDs may leave ``pasid`` out. The target may be the whole 64-bit space.
+        """
 
     def wait(self, store_pa: int, value: int) -> Words:
         """The completion command that writes ``value`` to ``store_pa``."""

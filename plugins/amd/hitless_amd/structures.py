@@ -231,7 +231,7 @@ class AmdStructures:
     def change(self, base: int, entry: StructureEntry, load: Callable[[int], int]) -> Sequence[StructureRound]:
         """One 128-bit store of V to DomainID, and one of a GCR3 entry; then what may be cached of the old ones.
 
-        The GCR3 tables are those of :meth:`setup`. A root that has grown by one level invalidates the DTE alone,
+        The GCR3 tables are those of :meth:`setup`. A root that has grown invalidates the DTE alone,
         since both roots translate alike (AMD-LIVE-8).
         """
         pa = (base & ADDRESS & ~self._c) + 32 * entry.device
@@ -277,12 +277,12 @@ class AmdStructures:
             table, level = word & ADDRESS, level - 1
 
     def _grown(self, old: tuple[int, ...], new: tuple[int, ...], load: Callable[[int], int]) -> bool:
-        """Whether nothing changed but the root: from the old one to one that points to it."""
+        """Whether nothing changed but the root: from the old one to a higher one that points to it."""
         fields = ("Mode", "root")
         before, after = (DTE.decode((*words[:2], 0, 0)) for words in (old, new))
         if any(before[name] != after[name] for name in before if name not in fields):
             return False
-        if before["Mode"] == _NO_TRANSLATION or after["Mode"] != before["Mode"] + 1:
+        if before["Mode"] == _NO_TRANSLATION or after["Mode"] <= before["Mode"]:
             return False
         pointer = self._format(AmdV1.name, after["Mode"]).table(before["Mode"], before["root"] << 12)
         return load(new[0] & ADDRESS & ~self._c) == pointer

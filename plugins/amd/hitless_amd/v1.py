@@ -14,7 +14,6 @@ from hitless.bits import (
     Layout,
     W,
     bit,
-    drop,
     drop_trailing_ones,
     either,
     equals,
@@ -129,8 +128,10 @@ class AmdV1(PageFormat):
 
     def leaf_lg2(self, word: W, level: int) -> W | int:
         """The level's default size, or the one that the lowest 0 of the address field codes (AMD-LVL-11)."""
-        coded: W = lowest_zero(drop(word, self._c), 12) + 1
-        return select(equals(word, NEXT_LEVEL, _RUN), coded, self.levels[level].lo)
+        run = equals(word, NEXT_LEVEL, _RUN)
+        if run is False:  # one word, and the common case
+            return self.levels[level].lo
+        return select(run, lowest_zero(word, 12) + 1, self.levels[level].lo)
 
     def child_level(self, word: int, level: int) -> int:
         """NextLevel, which may skip levels (AMD-LVL-6)."""
@@ -165,8 +166,10 @@ class AmdV1(PageFormat):
 
     def leaf_oa(self, word: W, level: int) -> W:
         address = keep(word, ADDRESS.mask & ~self._c)
-        start = drop_trailing_ones(join(address, _OFFSET))
-        return select(equals(word, NEXT_LEVEL, _RUN), start, address)
+        run = equals(word, NEXT_LEVEL, _RUN)
+        if run is False:
+            return address
+        return select(run, drop_trailing_ones(join(address, _OFFSET)), address)
 
     def attrs(self, word: W, level: int) -> W:
         """A, D, U, FC, IR, IW and the C-bit, where they stand."""

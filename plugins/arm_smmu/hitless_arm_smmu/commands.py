@@ -36,7 +36,7 @@ WHOLE_TAG_COMMANDS = 512
 """Above so many commands one for the whole tag is cheaper: as many as a 4K table has entries (rule E1)."""
 VMID_MASK, ASID_LO = 0xFFFF, 16
 
-_LEAF, _TTL_LO, _TG_LO = 1, 8, 10
+_LEAF, _TTL_LO, _TG_LO, _SSV = 1, 8, 10, 1 << 11
 _ADDRESS = ~0xFFF
 _GRANULES_LG2 = {1: 12, 2: 14, 3: 16}  # by TG
 _SCALE_MAX, _SCALE_MAX_52, _ATC_ALL = 31, 39, 52
@@ -82,6 +82,8 @@ class ArmSmmuCommands:
         self._stage = page_format.stage
         self._granule_lg2 = page_format.levels[0].lo
         self._step_lg2s = tuple(level.lo for level in page_format.levels)
+        runs = (size.lg2 for size in page_format.leaf_sizes if size.entries_lg2 and features.run_cover)
+        self._runs = frozenset(runs)
         self._opcode, self._whole = _BY_STAGE[self._stage]
         self._ds = features.ds
         self._scale_max = _SCALE_MAX_52 if features.ds else _SCALE_MAX
@@ -128,8 +130,8 @@ class ArmSmmuCommands:
         """TLBI_NH_ALL: no address of the VMID's combined entries is known here (ARM-TLBI-9)."""
         return [(TLBI_NH_ALL | (tag & VMID_MASK) << 32, 0)]
 
-    def invalidate_device(self, target: Target, device: int) -> Sequence[Words]:
-        head = ATC_INV | device << 32
+    def invalidate_device(self, target: Target, device: int, pasid: int | None = None) -> Sequence[Words]:
+        head = ATC_INV | device << 32 | (0 if pasid is None else _SSV | pasid << 12)
         return [(head, start | lg2 - 12) for start, lg2 in aligned_blocks(target.first, target.last, 64)]
 
     def wait(self, store_pa: int, value: int) -> Words:
@@ -190,7 +192,7 @@ class ArmSmmuCommands:
         every_asid = opcode != TLBI_NH_VA
         return [
             Drops(
-                "ARM-TLBI-1, ARM-TLBI-3, ARM-TLBI-4, ARM-TLBI-5, ARM-TLBI-6"
+                "ARM-TLBI-1, ARM-TLBI-3, ARM-TLBI-4, ARM-TLBI-5, ARM-TLBI-6, ARM-TLBI-8"
                 if tg
                 else "ARM-TLBI-2, ARM-TLBI-4, ARM-TLBI-6",
                 # TTL 1 or 2 spares the table descriptors at and below it: then not every one is sure to go.
@@ -201,6 +203,7 @@ class ArmSmmuCommands:
                 last=first + (num + 1 << min(scale, _SCALE_MAX_52) + size_lg2) - 1,
                 leaf_match=Match.PIECE_OVERLAPS if tg else Match.LEAF_OVERLAPS,
                 leaf_levels=frozenset({3 - ttl}) if ttl else None,
+                whole_lg2s=self._runs if tg and _STAGE_OF[opcode] == self._stage else frozenset(),
                 stages=_STAGE_1 if _STAGE_OF[opcode] == "1" else _STAGE_2,
             )
         ]

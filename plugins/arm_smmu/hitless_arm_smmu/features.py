@@ -47,6 +47,9 @@ class ArmSmmuFeatures:
         formats=_STAGE1,
     )
     ril: bool = feature(True, "IDR3.RIL: invalidation by range and level", "ARM-TLBI-1")
+    run_cover: bool = feature(
+        True, "a ranged TLBI drops a contiguous run only if it covers all of it", "ARM-TLBI-8", unconfirmed=True
+    )
     coherent: bool = feature(True, "IDR0.COHACC: walks, queues and MSI writes snoop the CPU's caches", "IDR0.COHACC")
     httu: bool = feature(
         False,

@@ -67,7 +67,8 @@ def stage2_fields(root: StageRoot, features: ArmSmmuFeatures) -> dict[str, int]:
     if not isinstance(fmt, ArmStage2):
         raise unfit(f"stage 2 is of format {fmt.name}", "give arm_smmu/stage2 tables")
     config = fmt.config
-    _check(root, config.output_bits, {"VMID": (root.tag, 16 if features.vmid16 else 8)}, fmt.top.table_lg2)
+    check_id("VMID", root.tag, wide=features.vmid16)
+    _check(root, config.output_bits, fmt.top.table_lg2)
     walks = _SNOOPED if features.coherent else _NOT_SNOOPED
     return {
         "S2FWB": int(config.s2fwb),
@@ -128,7 +129,8 @@ def cd_fields(root: StageRoot, features: ArmSmmuFeatures) -> dict[str, int]:
     if not isinstance(fmt, ArmStage1):
         raise unfit(f"stage 1 is of format {fmt.name}", "give arm_smmu/stage1 tables")
     config, asid = fmt.config, root.tag >> 16
-    _check(root, config.output_bits, {"ASID": (asid, 16 if features.asid16 else 8)}, fmt.top.table_lg2)
+    check_id("ASID", asid, wide=features.asid16)
+    _check(root, config.output_bits, fmt.top.table_lg2)
     half = int(config.upper)
     walks = _SNOOPED if features.coherent else _NOT_SNOOPED
     return {
@@ -158,10 +160,18 @@ def _output_bits(code: int, features: ArmSmmuFeatures, *, wide: bool) -> int:
     return min(SIZES[min(code, len(SIZES) - 1)], features.output_bits, 52 if wide else 48)
 
 
-def _check(root: StageRoot, output_bits: int, ids: Mapping[str, tuple[int, int]], table_lg2: int) -> None:
-    for name, (value, bits) in ids.items():
-        if value >> bits:
-            raise unfit(f"{name} {value:#x} is wider than {bits} bits", "use a smaller one, or set the width's feature")
+def check_id(name: str, value: int, *, wide: bool) -> None:
+    """A VMID or ASID against the bits that the SMMU has for it.
+
+    Raises:
+        HitlessError: it is wider.
+    """
+    bits = 16 if wide else 8
+    if value >> bits:
+        raise unfit(f"{name} {value:#x} is wider than {bits} bits", f"use a smaller one, or set {name.lower()}16")
+
+
+def _check(root: StageRoot, output_bits: int, table_lg2: int) -> None:
     if output_bits not in SIZES:
         raise unfit(f"no code for {output_bits} bits of output", f"use one of {', '.join(map(str, SIZES))}")
     if root.root_pa >> output_bits or aligned_lg2(root.root_pa) < max(table_lg2, 4):

@@ -9,7 +9,7 @@ from itertools import groupby
 from hitless.hardware.structures import StageRoot, StructureEntry, StructureImage, TableSource
 from hitless.refresh.commands import Words
 from hitless_arm_smmu.features import ArmSmmuFeatures
-from hitless_arm_smmu.regime import STAGE_1, STAGE_2, cd_fields, stage2_fields, unfit
+from hitless_arm_smmu.regime import STAGE_1, STAGE_2, cd_fields, check_id, stage2_fields, unfit
 from hitless_arm_smmu.structure_layouts import ABORT, BYPASS, CD, L1CD, L1STD, STE, STRTAB_BASE
 
 _PAGE_LG2 = 12
@@ -122,6 +122,7 @@ def ste_fields(entry: StructureEntry, features: ArmSmmuFeatures) -> dict[str, in
     if entry.stage1:
         fields |= {"S1CIR": 1, "S1COR": 1, "S1CSH": 3} if features.coherent else {"S1CSH": 2}
         fields["S2VMID"] = entry.stage1.tag & 0xFFFF
+        check_id("VMID", fields["S2VMID"], wide=features.vmid16)
     if entry.stage2:
         fields |= stage2_fields(entry.stage2, features)
     return fields

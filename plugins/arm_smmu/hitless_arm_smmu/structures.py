@@ -109,7 +109,7 @@ class ArmSmmuStructures:
             return _bad("ste", fetch.pa, words, "C_BAD_STE", f"EATS {ste['EATS']} does not go with it (ARM-STE-13)")
         if config & STAGE_1:
             return self._to_cd(fetch, words, ste, below, ats)
-        return _second_only(below, ats)
+        return _second_only(below, ats, ste)
 
     def _to_cd(
         self, fetch: Fetch, words: tuple[int, ...], ste: Mapping[str, int], below: StageRoot | None, ats: bool
@@ -125,7 +125,7 @@ class ArmSmmuStructures:
                 why = "S1DSS ends requests without SubstreamID (ARM-STE-9)"
                 return _bad("ste", fetch.pa, words, "F_STREAM_DISABLED", why)
             if bits and dss == 1:
-                return _second_only(below, ats)
+                return _second_only(below, ats, ste)
         elif pasid >> bits or not bits:
             why = f"SubstreamID {pasid:#x} where S1CDMax is {bits} (ARM-STE-9)"
             return _bad("ste", fetch.pa, words, "C_BAD_SUBSTREAMID", why)
@@ -133,7 +133,7 @@ class ArmSmmuStructures:
             why = "SubstreamID 0, whose CD is for requests without one (ARM-STE-9)"
             return _bad("ste", fetch.pa, words, "F_STREAM_DISABLED", why)
         index = max(pasid, 0)
-        context = (index, ste["S2VMID"], int(ats))
+        context = (index, ste["S2VMID"], int(ats), ste["S2R"])
         pointer = ste["S1ContextPtr"] << 6
         if bits and ste["S1Fmt"] in _LEAF_CDS_LG2:
             leaf_lg2 = _LEAF_CDS_LG2[ste["S1Fmt"]]
@@ -142,7 +142,7 @@ class ArmSmmuStructures:
 
     def _cd(self, fetch: Fetch, words: tuple[int, ...]) -> Found | BadStructure:
         """Stage 1's tables, or C_BAD_CD (ARM-CD-2)."""
-        _, vmid, ats = fetch.context[:3]
+        _, vmid, ats, recorded = fetch.context[:4]
         cd = CD.decode(words)
         if not cd["V"]:
             return _bad("cd", fetch.pa, words, "C_BAD_CD", "V is 0 (ARM-CD-1)")
@@ -153,7 +153,9 @@ class ArmSmmuStructures:
             return _bad("cd", fetch.pa, words, "C_BAD_CD", regime)
         root = cd["TTB1" if regime.upper else "TTB0"] << 4
         tag = self.stage1_tag(vmid, cd["ASID"])
-        return Found("translate", StageRoot(self._first(regime), root, tag), fetch.stage2, tag, ats=bool(ats))
+        first = StageRoot(self._first(regime), root, tag)
+        silent = _silent({"1": cd["R"], "2": recorded})
+        return Found("translate", first, fetch.stage2, tag, ats=bool(ats), silent=silent)
 
     def _first(self, config: Stage1Config) -> ArmStage1:
         """The format of a configuration; made once."""
@@ -180,22 +182,27 @@ class ArmSmmuStructures:
         return change(self, base, entry, load, self._features)
 
 
-def _second_only(below: StageRoot | None, ats: bool) -> Found:
+def _second_only(below: StageRoot | None, ats: bool, ste: Mapping[str, int]) -> Found:
     """Stage 2 alone, or nothing (bypass)."""
     if below is None:
         return Found("bypass", None, None, 0)
-    return Found("translate", None, below, below.tag, ats=ats)
+    return Found("translate", None, below, below.tag, ats=ats, silent=_silent({"2": ste["S2R"]}))
+
+
+def _silent(recorded: Mapping[str, int]) -> frozenset[str]:
+    """The stages whose faults are not recorded, as CD.R and STE.S2R say (ARM-EVT-4)."""
+    return frozenset(stage for stage, bit in recorded.items() if not bit)
 
 
 def _l1cd(fetch: Fetch, words: tuple[int, ...]) -> Fetch | BadStructure:
     """A leaf of CDs, or C_BAD_SUBSTREAMID where there is none (ARM-CD-4)."""
-    index, vmid, ats, leaf_lg2 = fetch.context
+    index, vmid, ats, recorded, leaf_lg2 = fetch.context
     fields = L1CD.decode(words)
     if not fields["V"]:
         why = f"no CDs for SubstreamID {index:#x} (ARM-CD-4)"
         return _bad("l1cd", fetch.pa, words, "C_BAD_SUBSTREAMID", why)
     pa = (fields["L2Ptr"] << 12) + 64 * (index & (1 << leaf_lg2) - 1)
-    return Fetch("cd", pa, 8, (index, vmid, ats), fetch.stage2)
+    return Fetch("cd", pa, 8, (index, vmid, ats, recorded), fetch.stage2)
 
 
 def _bad(structure: str, pa: int, words: tuple[int, ...], kind: str, why: str) -> BadStructure:

@@ -46,6 +46,9 @@ def size_code(start: int, size_lg2: int, size_bit: int = 1) -> int:
     return start if size_lg2 == 12 else start | ((1 << size_lg2 - 1) - 1) & ~0xFFF | size_bit
 
 
+_MOST_BLOCKS = 1024  # page-selective commands for one target; split rules choose the whole tag far below it
+
+
 class IntelCommands:
     """Encoder and decoder of the invalidation queue, for the tables of one format.
 
@@ -70,8 +73,11 @@ class IntelCommands:
     # -- encoding
 
     def invalidate(self, target: Target, tag: int) -> Sequence[Words]:
-        """Page-selective blocks that make up the target exactly, none above MAMV; IH = 0 only for pointers."""
-        if not self._psi:
+        """Page-selective blocks that make up the target exactly, none above MAMV; IH = 0 only for pointers.
+
+        Where that were very many (an empty entry of a high level, cached as such), the whole tag.
+        """
+        if not self._psi or target.last - target.first >> 12 + self._mamv >= _MOST_BLOCKS:
             return self.invalidate_tag(tag)
         low = self._low(tag, PAGE)
         hint = 0 if target.tables else _IH

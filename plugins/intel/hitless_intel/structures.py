@@ -42,6 +42,7 @@ from hitless_intel.setup import Setup
 
 _PER_TABLE = 64
 """PASID table entries of one table, which one directory entry points to."""
+_ALL_FAULTS = frozenset({"1", "2", ""})
 
 
 class _Request(NamedTuple):
@@ -134,12 +135,12 @@ class IntelStructures:
             return _bad(fetch, words, 0x0B, f"{fault} (INTEL-CTX-2)")
         kind, aw, did = entry["TT"], AW_BITS.get(entry["AW"], 0), entry["DID"]
         if kind == TT_PASS_THROUGH and self._features.pass_through:
-            return Found("bypass", None, None, did)
+            return Found("bypass", None, None, did, silent=_silent(fetch))
         if kind == UNTRANSLATED or (kind == WITH_ATS and self._features.device_tlb):
             if not self._features.walks(aw):
                 return _bad(fetch, words, 0x03, f"the unit walks no tables of AW {entry['AW']} (INTEL-SS-18)")
             stage2 = StageRoot(self._formats.second(aw, dirty=False), entry["SSPTPTR"] << 12, did)
-            return Found("translate", None, stage2, did, ats=kind == WITH_ATS)
+            return Found("translate", None, stage2, did, ats=kind == WITH_ATS, silent=_silent(fetch))
         return _bad(fetch, words, 0x03, f"TT {kind} is reserved, or not supported (INTEL-CTX-11)")
 
     def _scalable_context(self, fetch: Fetch, words: tuple[int, ...]) -> Fetch | BadStructure:
@@ -198,7 +199,9 @@ class IntelStructures:
             second = self._formats.second(AW_BITS[entry["AW"]], dirty=bool(entry.get("SSADE")))
             stage2 = StageRoot(second, entry["SSPTPTR"] << 12, did)
         tag = did if kind == SECOND else did | request.pasid << 16
-        return Found("bypass" if kind == PASS_THROUGH else "translate", stage1, stage2, tag, ats=bool(request.ats))
+        if kind == PASS_THROUGH:
+            return Found("bypass", None, None, tag, ats=bool(request.ats), silent=_silent(fetch))
+        return Found("translate", stage1, stage2, tag, ats=bool(request.ats), silent=_silent(fetch))
 
     def _unusable(self, entry: Mapping[str, int]) -> str | None:
         """Why hardware calls a PASID entry invalid: what it cannot do (INTEL-FLT-10)."""
@@ -237,6 +240,11 @@ def _seen(fetch: Fetch, entry: Mapping[str, int]) -> Fetch:
     """The fetch, with FPD of its structure remembered, which counts whether or not P is set (INTEL-FLT-13)."""
     request = _Request(*fetch.context)
     return fetch._replace(context=request._replace(recorded=0)) if entry["FPD"] else fetch
+
+
+def _silent(fetch: Fetch) -> frozenset[str]:
+    """Behind a structure with FPD set no fault is recorded, of either stage (INTEL-FLT-13)."""
+    return frozenset() if _Request(*fetch.context).recorded else _ALL_FAULTS
 
 
 def _bad(fetch: Fetch, words: tuple[int, ...], code: int, why: str) -> BadStructure:

@@ -71,6 +71,12 @@ def test_codes_cover_exactly_what_was_asked(lg2, index):
     assert hand_covered(word) == covered(word) == (start, start + (1 << lg2) - 1)
 
 
+@pytest.mark.parametrize("word", [0xF_FFFF_FFFF_F001, 0x1F_FFFF_FFFF_F001, WHOLE | 1, LAST])
+def test_forms_of_the_whole_space(word):
+    """Bits 51:12 all 1, whatever stands above them (AMD-CMD-9)."""
+    assert covered(word) == hand_covered(word) == (0, LAST)
+
+
 @given(word=st.integers(0, LAST))
 def test_the_decoder_reads_every_address_word(word):
     """As the sheet says, whatever the address."""

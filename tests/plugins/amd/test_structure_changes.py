@@ -1,6 +1,8 @@
 """Device table and GCR3 tables as software writes and changes them; words by hand from AMD-DTE-* and AMD-GCR-*."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from amd_devices import DEVICE, DOMAIN, GUEST_ROOT, IR, IW, ROOT, TV, Memory, Tables, V, structures
 from hitless.errors import HitlessError
@@ -104,6 +106,34 @@ def test_setup_of_several_pasids():
 
 
 @pytest.mark.parametrize(
+    ("stage2", "word"), [(None, 0x0008_0000_0030_0001), (V1_ROOT, GUEST_ROOT | 1)], ids=["alone", "nested"]
+)
+def test_the_c_bit_is_of_host_addresses(stage2, word):
+    """In the DTE's roots and in a GCR3 entry; not where that is a guest physical address (AMD-PTE-14, AMD-GCR-4)."""
+    c = 1 << 51
+    unit = structures(c_bit=51, glx=0)
+    image = unit.setup([StructureEntry(DEVICE, None, guest(0), stage2, DOMAIN)], Tables())
+    memory = Memory().fill(image)
+    word0, word1 = (memory[(image.base & ~c) + 32 * DEVICE + 8 * i] for i in range(2))
+    assert image.base >> 51 == 1
+    assert word0 >> 51 & 1 == (stage2 is not None)
+    assert word1 >> 63 == 1
+    gcr3 = (word0 >> 58 & 7) << 12 | (word1 >> 16 & 0xFFFF) << 15 | word1 >> 43 << 31
+    assert memory[gcr3 & ~c] == word
+
+
+@given(page=st.integers(1, (1 << 40) - 8))
+def test_a_gcr3_table_anywhere(page):
+    """All bits of its address reach their three places."""
+    tables = Tables()
+    tables.next = page << 12
+    unit = structures()
+    image = unit.setup([StructureEntry(0, None, guest(0), None, DOMAIN)], tables)
+    word0, word1 = image.writes[0][1][:2]
+    assert (word0 >> 58 & 7) << 12 | (word1 >> 16 & 0xFFFF) << 15 | word1 >> 43 << 31 == image.blocks[1][0]
+
+
+@pytest.mark.parametrize(
     ("entries", "features", "why"),
     [
         ([StructureEntry(8, None, None, None, 1)], {"snp": True}, "AMD-RMP-15"),
@@ -187,6 +217,17 @@ def test_a_fence_of_a_nested_device_keeps_its_gcr3_table():
     apply(memory, unit.change(base, entry, memory.load))
     assert says(memory, base, unit, DEVICE, None).stage1.root_pa == GUEST_ROOT
     assert says(memory, base, unit, DEVICE, 9).stage1.root_pa == GUEST_ROOT
+
+
+def test_a_fence_finds_every_pasid():
+    """Through three levels of GCR3 tables."""
+    pasids = [0x7, 0x2_0107, 0xA_BCDE, 0xF_FFFF]
+    entries = [StructureEntry(DEVICE, pasid, guest(pasid), V1_ROOT, DOMAIN | pasid << 16) for pasid in pasids]
+    whole = StructureEntry(DEVICE, None, None, V1_ROOT, DOMAIN)
+    unit, memory, base = live(whole, *entries, glx=2)
+    (only,) = unit.change(base, whole._replace(blocked=True), memory.load)
+    guests = {word0 & 0xF_FFFF for word0, word1 in only.commands if word0 >> 60 == 3 and word1 & 4}
+    assert guests == set(pasids)
 
 
 def test_a_pasid_changes_in_one_store():

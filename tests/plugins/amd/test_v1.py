@@ -191,6 +191,7 @@ def test_a_pointer_leads_down(level, next_level):
 
 def test_level_6_holds_pointers_only():
     """NextLevel 0 and 7 are illegal there (AMD-LVL-2)."""
+    assert FMT.layout("leaf", 5) is None
     for word in (IR | PR, 0x1_FE01 | IR):
         assert FMT.step(at(5), word).kind == "reserved"
         assert FMT.faults(word, 5)

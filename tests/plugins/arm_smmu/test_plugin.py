@@ -24,6 +24,7 @@ def test_default_features_are_those_of_a_current_smmu():
         "s2fwb": False,
         "ns": False,
         "ril": True,
+        "run_cover": True,
         "coherent": True,
         "httu": False,
         "gpc": True,

@@ -57,9 +57,7 @@ def walk(words: dict[int, int], iova: int = IOVA, *, write: bool = False, base: 
         return words.get(pa, 0)
 
     found = translate(load, UNIT, base, DEVICE, iova, write=write)
-    return found.outcome, [
-        seen.question.pa if hasattr(seen.question, "position") else seen.question.fetch.pa for seen in found.trace
-    ]
+    return found.outcome, [seen.pa for seen in found.trace]
 
 
 def event(refusal: Refusal, *, write: bool = False) -> dict[str, int | str]:

@@ -110,8 +110,7 @@ class ToyOwnership:
     """A table of owners, asked when a translation is cached."""
 
     policies, default_policy = {"check": Policy("check", maps_private=True)}, "check"
-    cached = invalidate_after = True
-    size_classes = ()
+    cached, invalidate_after, size_classes = True, True, ()
 
     def verdict(self, table: OwnerTable, pa: int, leaf_lg2: int, trusted: bool) -> Verdict:
         return Verdict(True, 12) if table.owner(pa) == HOST else Verdict(False, 12, "owner", "the guest's (TOY-5)")

@@ -79,6 +79,9 @@ class FreedTables(Rule):
             where = "memory" if link is None else "cache"
             self.broken(engine, pa, pa + 4096, f"a table is freed while {by}", where=where, held=held, born=born)
 
+    def relinked(self, engine: Engine, table_pa: int) -> None:
+        self.broken(engine, table_pa, table_pa + 4096, "a table that was freed is linked again", where="memory")
+
 
 @define(eq=False)
 class LegalWords(Rule):

@@ -10,6 +10,7 @@ from attrs import field, frozen
 from hitless.check.report import Report
 from hitless.check.stage import Setting, Stage, Unfit
 from hitless.check.subject import Subject
+from hitless.guest_memfd.guest import GUEST, HOST
 from hitless.hardware.vendor import Vendor
 from hitless.units import PAGE
 
@@ -84,28 +85,44 @@ class Scenario:
 
 
 def both_ways(
-    setting: Setting, ranges: list[tuple[int, int]], *, before: Callable[[Stage], None] | None = None
+    setting: Setting,
+    ranges: list[tuple[int, int]],
+    *,
+    private: bool = False,
+    before: Callable[[Stage], None] | None = None,
+    owners: tuple[int, int] | None = None,
 ) -> Attempt:
-    """Ranges to shared, and back to private: two plans, the second on what the first left."""
+    """Ranges to private, and back to shared: two plans, the second on what the first left.
+
+    All the guest's memory is shared first, so that devices reach what lies beside the ranges;
+    with ``private`` none is, and the ranges turn shared first, unless ``owners`` says otherwise.
+    """
 
     def attempt(ground: Ground) -> Iterator[Case | Trial]:
         with ground.open(setting) as stage:
             if before is not None:
                 before(stage)
-            for owner, note in ((0, "to shared"), (1, "to private")):
+            if not private:
+                stage.share_all()
+            for owner in owners or ((HOST, GUEST) if private else (GUEST, HOST)):
                 sized = stage.ranges(ranges)
+                note = f"{setting.backing}, to {'shared' if owner == HOST else 'private'}"
                 for subject in stage.plans(sized, owner):
-                    yield Case(subject, f"{setting.backing}, {note}")
+                    yield Case(subject, note)
                 stage.convert(sized, owner)
 
     return attempt
 
 
 def everywhere(
-    ranges: list[tuple[int, int]], backings: tuple[str, ...] = ("separate", "in-place"), **setting: object
+    ranges: list[tuple[int, int]],
+    backings: tuple[str, ...] = ("separate", "in-place"),
+    *,
+    private: bool = False,
+    **setting: object,
 ) -> tuple[Attempt, ...]:
     """The same ranges, both ways, on every backing."""
-    return tuple(both_ways(Setting(backing, **setting), ranges) for backing in backings)  # type: ignore[arg-type]
+    return tuple(both_ways(Setting(backing, **setting), ranges, private=private) for backing in backings)  # type: ignore[arg-type]
 
 
 def pages(start: int, count: int = 1) -> list[tuple[int, int]]:

@@ -21,19 +21,20 @@ def _raced(backing: str, owner: int, *, holds: bool) -> Attempt:
     def attempt(ground: Ground) -> Iterator[Case | Trial]:
         setting = Setting(backing, memory=4 * M, hunk_lg2=21, merge="at_once")
         with ground.open(setting) as stage:
+            stage.share_all()
             report = Report()
             moment, moments = 0, 1
             while moment < moments:
-                if owner == GUEST:
-                    stage.share(_PAGE)
+                if owner == HOST:
+                    stage.hide(_PAGE)
                 (neighbour, _), (other, _) = stage.ranges([*pages(_NEIGHBOUR), *pages(_OTHER)])
                 race = Race(stage, stage.domains[0], [(moment, neighbour), (moment + 1, other)], holds)
                 race.run(lambda: stage.convert(stage.ranges(pages(_PAGE)), owner))
                 for iova in race.forgotten():
                     what = f"the write to {iova:#x} at moment {moment} is marked nowhere"
                     report.add(Violation("D1", moment, iova, iova + PAGE, what, do=_DO))
-                if owner == HOST:
-                    stage.hide(_PAGE)
+                if owner == GUEST:
+                    stage.share(_PAGE)
                 moments = race.moments
                 moment += 1
             yield Trial(report, note)

@@ -9,7 +9,7 @@ from hitless.check.scenarios.base import Attempt, Case, G, Ground, M, Scenario, 
 from hitless.check.stage import Setting, Stage
 from hitless.errors import HitlessError, OutOfTableMemory, OwnerChangeRefused
 from hitless.guest_memfd.conversion import Conversion
-from hitless.guest_memfd.guest import HOST
+from hitless.guest_memfd.guest import GUEST, HOST
 from hitless.plan import Release, Wait
 from hitless.units import PAGE
 
@@ -31,13 +31,13 @@ def _trial(rule: str, wrong: list[str], start: int, end: int, note: str, do: str
 def _allocation_failure(backing: str) -> Attempt:
     def attempt(ground: Ground) -> Iterator[Case | Trial]:
         with ground.open(Setting(backing, merge="at_once")) as stage:
-            stage.share(G + 8 * M, 4 * M)
+            stage.share_all()
             ranges = stage.ranges([*pages(G + 5 * PAGE), *pages(G + 10 * M)])
             before = _state(stage)
             for number in range(1, _MOST_ALLOCATIONS):
                 stage.machine.tables.fail_after(number)
                 try:
-                    stage.guest.plan(ranges, HOST)
+                    stage.guest.plan(ranges, GUEST)
                     break
                 except OutOfTableMemory:
                     wrong = [] if _state(stage) == before else ["memory, tables, allocator or owners differ afterwards"]
@@ -72,9 +72,10 @@ def _owner_stops(backing: str, done: float) -> Attempt:
         with ground.open(Setting(backing)) as stage:
             start, end = stage.range(first, last)
             kept = start + (end - start) // 8 * pages_done
-            for owner, note in ((0, "to shared"), (1, "to private")):
-                if owner:
-                    stage.share(first, last - first)
+            stage.share_all()
+            for owner, note in ((GUEST, "to private"), (HOST, "to shared")):
+                if owner == HOST:
+                    stage.hide(first, last - first)
                 domain = stage.domains[0]
                 conversion = stage.guest.conversion([(start, end)], owner)
                 if conversion is None:
@@ -98,7 +99,7 @@ def _hung(backing: str) -> Attempt:
     def attempt(ground: Ground) -> Iterator[Case | Trial]:
         setting = Setting(backing, units=(((1, ()),), ((1, ()),)), merge="at_once")
         with ground.open(setting) as stage:
-            stage.share(G + 5 * PAGE)
+            stage.share_all()
             domain = stage.domains[0]
             domain.units[1].hung = True
             with recording(stage, domain) as taken, suppress(HitlessError):

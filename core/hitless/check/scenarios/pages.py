@@ -17,13 +17,17 @@ def top_of(ground: Ground) -> int:
 def _last_page(backing: str) -> Attempt:
     def attempt(ground: Ground) -> Iterator[Case | Trial]:
         top = top_of(ground)
-        yield from both_ways(Setting(backing, gpa=top - G), pages(top - PAGE))(ground)
+        yield from both_ways(Setting(backing, memory=G, gpa=top - G), pages(top - PAGE))(ground)
 
     return attempt
 
 
 SCENARIOS = (
-    Scenario("one-page-in-1g", "one page inside a 1 GiB hunk", everywhere(pages(G + 5 * PAGE))),
+    Scenario(
+        "one-page-in-1g",
+        "one page inside a 1 GiB hunk, shared and private",
+        (*everywhere(pages(G + 5 * PAGE)), *everywhere(pages(G + 5 * PAGE), private=True)),
+    ),
     Scenario(
         "one-page-in-2m",
         "one page inside a 2 MiB hunk",
@@ -55,5 +59,9 @@ SCENARIOS = (
     Scenario("two-ranges", "two ranges far apart in one plan", everywhere([*pages(5 * PAGE), (G, G + 2 * M)])),
     Scenario("in-place", "pages whose address stays", everywhere([*pages(G + 7 * PAGE, 9)], ("in-place",))),
     Scenario("separate", "pages whose address changes", everywhere([*pages(G + 7 * PAGE, 9)], ("separate",))),
-    Scenario("scattered", "shared pages that lie in no order", everywhere([*pages(G + 7 * PAGE, 9)], ("scattered",))),
+    Scenario(
+        "scattered",
+        "shared pages that lie in no order",
+        everywhere([*pages(2 * M + 7 * PAGE, 9)], ("scattered",), memory=16 * M, hunk_lg2=21),
+    ),
 )
