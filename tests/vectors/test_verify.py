@@ -2,9 +2,12 @@
 
 import copy
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hitless.config import open_registry
 from hitless.errors import BadInput
@@ -319,3 +322,38 @@ def test_all_recordings_pass(formats):
         assert all(each["justified"] for each in result.differences)
     assert sum(result.entries for result in results) > 600_000
     assert flip(results, 5000).missed == []
+
+
+def places(value, path=()):
+    """Every path to a value in a JSON document."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from places(each, (*path, key))
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from places(each, (*path, index))
+    yield path
+
+
+@given(st.data())
+def test_a_recording_that_somebody_broke_is_refused_or_fails_but_never_crashes(formats, data):
+    """Any value in it becomes something else: bad input, or a case that fails; no other error."""
+    raw = json.loads((HERE / "amdv1_flex.json").read_text())
+    for _ in range(data.draw(st.integers(1, 3))):
+        path = data.draw(st.sampled_from(sorted(places(raw), key=str)))
+        junk = data.draw(
+            st.sampled_from(
+                [None, -1, 0, 7, 64, 1 << 70, "", "0x", "0x0", "0xffffffffffffffff", "-0x1", [], {}, 1.5, True]
+            )
+        )
+        at = raw
+        for key in path[:-1]:
+            at = at[key]
+        if path:
+            at[path[-1]] = junk
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "x.json").write_text(json.dumps(raw))
+        try:
+            verify(read_recording(Path(folder) / "x.json"), formats)
+        except BadInput:
+            return

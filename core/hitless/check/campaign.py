@@ -17,7 +17,7 @@ from hitless.check.scenarios import Case, Ground, Scenario
 from hitless.check.stage import Unfit
 from hitless.check.story import Story, tell, tell_plainly
 from hitless.check.subject import Subject
-from hitless.check.suite import Row, check_on, scenario_named
+from hitless.check.suite import Row, check_on, ground_of, scenario_named
 from hitless.config import load_checked, open_registry
 from hitless.errors import Refused as RefusedPlan
 from hitless.plugin import VendorRegistry
@@ -77,8 +77,7 @@ class Task:
     # -- what is in it
 
     def _ground(self, registry: VendorRegistry) -> Ground:
-        vendor = registry.resolve(self.vendor, self.format, self.features, self.extensions)
-        return Ground(vendor, fixed=self.fixed)
+        return ground_of(registry, self.vendor, self.format, self.features, self.extensions, self.fixed)
 
     def _chosen(self) -> Iterator[Scenario]:
         for each in map(scenario_named, self.ids):

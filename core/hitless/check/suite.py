@@ -14,6 +14,7 @@ from hitless.check.stage import Unfit
 from hitless.check.subject import Subject
 from hitless.errors import Refused
 from hitless.hardware.vendor import Vendor
+from hitless.pagetable import PageFormat
 from hitless.plugin import FeatureInfo, VendorRegistry
 from hitless.plugin.features import impossible, impossible_for
 
@@ -79,7 +80,28 @@ def _untold(_subject: Subject | None, _violation: Violation, _note: str) -> None
 
 def check_row(registry: VendorRegistry, vendor: str, page_format: str, features: Features, scenario: Scenario) -> Row:
     """One scenario on one configuration, each attempt by itself."""
-    return check_on(Ground(registry.resolve(vendor, page_format, features)), features, scenario)
+    return check_on(ground_of(registry, vendor, page_format, features), features, scenario)
+
+
+def ground_of(
+    registry: VendorRegistry,
+    vendor: str,
+    page_format: str,
+    features: Features,
+    extensions: Sequence[str] = (),
+    fixed: Mapping[str, Any] | None = None,
+) -> Ground:
+    """The ground of a configuration; what stands over its format is found when somebody asks."""
+
+    def upper() -> PageFormat | None:
+        for name in registry.format_names(vendor, extensions):
+            found = registry.resolve(vendor, name, features, extensions).page_format
+            if found.stage == "1":
+                return found
+        return None
+
+    record = registry.resolve(vendor, page_format, features, extensions)
+    return Ground(record, upper=upper if record.page_format.stage == "2" else lambda: None, fixed=fixed or {})
 
 
 def check_on(ground: Ground, features: Features, scenario: Scenario, tell: Teller = _untold) -> Row:

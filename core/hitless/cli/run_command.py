@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,6 +21,16 @@ from hitless.units import align_up
 _GIB_LG2 = 30
 
 
+class _Which(click.Choice[str]):
+    """``sampled`` or ``all``; the log does not belong behind the option."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in self.choices:
+            known = " or ".join(self.choices)
+            self.fail(f"{value!r} is not {known}; put the log before --check, or write --check=sampled", param, ctx)
+        return str(value)
+
+
 @click.command("run")
 @click.argument("log", metavar="LOG")
 @configured
@@ -34,7 +45,7 @@ _GIB_LG2 = 30
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after so many conversions of the log.")
 @click.option(
     "--check",
-    type=click.Choice(["sampled", "all"]),
+    type=_Which(["sampled", "all"]),
     is_flag=False,
     flag_value="sampled",
     help="Check plans over every interleaving: sampled (default), the first 50 and every 50th; or all.",

@@ -18,6 +18,8 @@ from cattrs.gen import make_dict_structure_fn, override
 from hitless.bits import MASK64
 from hitless.errors import BadInput
 
+_word = attrs.validators.and_(attrs.validators.ge(0), attrs.validators.le(MASK64))
+_LEVELS = range(8)
 _KINDS = ("leaf", "table")
 _OPS = ("map", "unmap", "phys", "dirty", "readdirty")
 
@@ -37,9 +39,9 @@ class Op:
     """
 
     op: str = field(validator=attrs.validators.in_(_OPS))
-    iova: int
-    size: int = 0
-    pa: int = 0
+    iova: int = field(validator=_word)
+    size: int = field(default=0, validator=_word)
+    pa: int = field(default=0, validator=_word)
     prot: int = 0
     ret: int = 0
     unmapped: int | None = None
@@ -59,14 +61,14 @@ class Run:
     """
 
     k: str = field(validator=attrs.validators.in_(_KINDS))
-    l: int  # noqa: E741 - the key in the file
-    tab: int
-    i: int
+    l: int = field(validator=attrs.validators.in_(_LEVELS))  # noqa: E741 - the key in the file
+    tab: int = field(validator=_word)
+    i: int = field(validator=attrs.validators.in_(range(1 << 20)))
     n: int = field(validator=attrs.validators.in_(range(1, 1 << 20)))
-    iova: int
-    raw: int
+    iova: int = field(validator=_word)
+    raw: int = field(validator=_word)
     inc: int = 0
-    child: int | None = None
+    child: int | None = field(default=None, validator=attrs.validators.optional(_word))
 
     def words(self) -> list[int]:
         """The word of each entry."""
@@ -147,8 +149,14 @@ def _config(value: object, _type: type) -> Mapping[str, Any]:
     for key, default in CONFIG.items():
         if not isinstance(value.get(key), type(default)) or isinstance(value[key], bool):
             raise TypeError(f"config.{key} must be like {default!r}, not {value.get(key)!r}")
-        if isinstance(default, str):
-            _number(value[key], int)
+        if isinstance(default, int) and value[key] not in range(65):
+            raise ValueError(f"config.{key} must be from 0 to 64, not {value[key]}")
+        if isinstance(default, str) and not 0 <= _number(value[key], int) <= MASK64:
+            raise ValueError(f"config.{key} must have 64 bits, not {value[key]}")
+    if int(value["arena_pa"], 16) % (1 << 16) or int(value["arena_pa"], 16) >> 60:
+        raise ValueError(f"config.arena_pa must be a multiple of 64K below 2**60, not {value['arena_pa']}")
+    if not all(isinstance(name, str) for name in value["features"]):
+        raise TypeError(f"config.features must be names, not {value['features']!r}")
     return value
 
 

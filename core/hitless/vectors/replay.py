@@ -16,7 +16,7 @@ from hitless.refresh.recipes import Recipes, Scope, SplitRules, one_store
 from hitless.refresh.target import PlanRequest, Segment
 from hitless.vectors.recording import Case, Op
 
-_ARENA_BYTES = 1 << 30
+_ARENA_BYTES = 1 << 28
 _STORE = one_store(Scope.NONE, "no unit is attached")
 _RECIPES = Recipes(cut=_STORE, merge=_STORE, replace=_STORE, wipe=_STORE, map=_STORE, prune=_STORE)
 

@@ -173,6 +173,9 @@ class _Run:
             if fmt.top.number != dump.top_level:
                 self._note(index, f"the root is of level {fmt.top.number}, not {dump.top_level}")
                 continue
+            if any(run.l > fmt.top.number for run in dump.runs):
+                self._note(index, f"it holds tables above level {fmt.top.number}")
+                continue
             recorded = recorded_words(fmt, dump)
             ours = stored_words(replay.arena, fmt, replay.root_pa)
             self.result.entries += len(recorded) if self.count else 0

@@ -117,7 +117,7 @@ class Replay(Walking):
             tell: numbers of the steps that are told; None: all.
             say: is given each line that is told.
         """
-        checked = tuple(CheckUnit(name, tag, *map(tuple, devices)) for name, tag, *devices in units)
+        checked = tuple(CheckUnit(name, tag, tuple(devices[0]) if devices else ()) for name, tag, *devices in units)
         scene = Scene(vendor, root, checked, trusted, parse_plan(before))
         with cls.of(scene, parse_steps(plan), tell=tell, say=say) as replay:
             yield replay
@@ -258,11 +258,10 @@ class Replay(Walking):
         entries = [entry for cache in (place.cache(device), place.leaves) for entry in cache if entry.covers(iova)]
         found = []
         for entry in dict.fromkeys(entries):
-            of_device = device is not None and entry in place.cache(device)
-            where = f"ATC of device {device:#x}" if of_device else f"TLB of {place.unit}, tag {place.tag:#x}"
+            where = _where(place, device if entry in place.cache(device) else None)
             outcome = self.used(entry, iova, write=write)
             asks = _request(iova, write=write, device=device)
-            self._line(None, "dma", f"{asks} hits the {entry} in the {where}: {outcome.text}")
+            self._line(None, "dma", f"{asks}: it hits the {entry} in the {where}: {outcome.text}")
             found.append(outcome)
         return found
 
@@ -274,8 +273,8 @@ class Replay(Walking):
             leaf = request.entry.leaf
             if request.entry.covers(iova) and request.write == write:
                 outcome = Outcome(leaf.pa + iova - leaf.start, leaf.attrs)
-                text = f"{_request(iova, write=write)} that used the {request.entry} before completes now"
-                self._line(None, "dma", f"{text}: {outcome.text}")
+                used = f"it has used the {request.entry} before, and completes now"
+                self._line(None, "dma", f"{_request(iova, write=write)}: {used}: {outcome.text}")
                 found.append(outcome)
         return found
 
@@ -284,7 +283,20 @@ class Replay(Walking):
     ) -> list[CachedLeaf]:
         """The leaves that the unit, or a device's ATC, holds for an IOVA; what was cached first comes first."""
         _, place = self.place(unit, tag, device)
-        return [each.leaf for each in place.cache(device) if each.covers(iova) and not each.fault]
+        found = [each for each in place.cache(device) if each.covers(iova) and not each.fault]
+        for entry in found:
+            self._line(None, "held", f"the {entry} is in the {_where(place, device)}")
+        return [each.leaf for each in found]
+
+    def left(
+        self, iova: int, *, unit: str = "", tag: int | None = None, device: int | None = None
+    ) -> list[CachedLeaf]:
+        """What the unit, or a device's ATC, holds for an IOVA and memory as it stands could not put there again."""
+        _, place = self.place(unit, tag, device)
+        found = self.stale_entries(place.cache(device), iova)
+        for entry in found:
+            self._line(None, "held", f"the {entry} is in the {_where(place, device)}, and memory says otherwise")
+        return [each.leaf for each in found]
 
     # -- telling
 
@@ -314,6 +326,10 @@ class Replay(Walking):
             if read.older or number == len(self.reads) - 1:
                 entry = f"{fmt.levels[read.level]} entry {read.word:#x}: {explain_entry(fmt, read.word, read.level)}"
                 self._line(None, "", f"{entry}{f', the older word: {read.older}' if read.older else ''}")
+
+
+def _where(place: Place, device: int | None) -> str:
+    return f"TLB of {place.unit}, tag {place.tag:#x}" if device is None else f"ATC of device {device:#x}"
 
 
 def _request(iova: int, *, write: bool, device: int | None = None) -> str:

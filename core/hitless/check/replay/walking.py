@@ -68,14 +68,13 @@ class Walking:
         attrs = leaf.attrs & ~self.scene.vendor.page_format.hardware_set(leaf.level)
         return leaf.oa + iova - leaf.iova, leaf.rights, attrs
 
-    def left(self, iova: int, *, unit: str = "", tag: int | None = None, device: int | None = None) -> list[CachedLeaf]:
-        """What the unit, or a device's ATC, holds for an IOVA and memory as it stands could not put there again."""
-        _, place = self.place(unit, tag, device)
+    def stale_entries(self, cache: Sequence[Entry], iova: int) -> list[Entry]:
+        """What a cache holds for an IOVA and memory as it stands could not put there again."""
         fmt = self.scene.vendor.page_format
         found = walk(self.words.memory.load, fmt, fmt.start(self.scene.root_pa, iova))
         now = self.entry(found, iova, 0) if isinstance(found, Leaf) else self.negative(found)
-        held = [each for each in place.cache(device) if each.covers(iova)]
-        return [each.leaf for each in held if not (isinstance(now, Entry) and _again(each, now))]
+        held = [each for each in cache if each.covers(iova)]
+        return [each for each in held if not (isinstance(now, Entry) and _again(each, now))]
 
     def run_words(self, iova: int, size_lg2: int) -> list[tuple[int, int] | None]:
         """What each entry of a run around an IOVA says of the run: size (log2) and address; None: it is empty.

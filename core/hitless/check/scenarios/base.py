@@ -12,6 +12,7 @@ from hitless.check.stage import Setting, Stage, Unfit
 from hitless.check.subject import Subject
 from hitless.guest_memfd.guest import GUEST, HOST
 from hitless.hardware.vendor import Vendor
+from hitless.pagetable import PageFormat
 from hitless.units import PAGE
 
 G, M = 1 << 30, 1 << 20
@@ -23,11 +24,13 @@ class Ground:
 
     Args:
         forced: what is refused is done all the same.
+        upper: gives the format of a guest's own tables over this one; None: there is none.
         fixed: what a configuration says of stages, in the words of :class:`Setting`; no scenario may want it otherwise.
     """
 
     vendor: Vendor
     forced: bool = False
+    upper: Callable[[], PageFormat | None] = lambda: None
     fixed: Mapping[str, Any] = field(factory=dict)
 
     def open(self, setting: Setting) -> AbstractContextManager[Stage]:
@@ -40,7 +43,8 @@ class Ground:
             if getattr(setting, name) not in (said, getattr(Setting(), name)):
                 raise Unfit(f"the configuration says {name} = {said!r}, this is about {getattr(setting, name)!r}")
         setting = attrs.evolve(setting, **self.fixed)
-        return Stage.open(self.vendor, attrs.evolve(setting, allow_break=setting.allow_break or self.forced))
+        setting = attrs.evolve(setting, allow_break=setting.allow_break or self.forced)
+        return Stage.open(self.vendor, setting, self.upper() if setting.nested else None)
 
 
 @frozen

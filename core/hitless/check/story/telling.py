@@ -124,6 +124,9 @@ def _told(subject: Subject, violation: Violation, script: Script, replay: Replay
         elif isinstance(step, Own) and owns < _MOST_OWNS and _concerns(step, subject, script.iova):
             owns += 1
             told.add(number)
+    if violation.rule == "H1":
+        commands = [number for number, step in enumerate(steps[: script.until]) if isinstance(step, Invalidate)]
+        told |= set(commands[-_MOST_ALIKE:])
     told |= _writers(steps[: script.until], replay)
     told |= _commands(steps[: script.until], replay, min((look.before for look in script.looks), default=script.until))
     return told | _barriers(steps[: script.until], told, script)
@@ -143,14 +146,18 @@ def _writers(steps: Sequence[Step], replay: Replay) -> set[int]:
     matter = [read.pa for number, read in enumerate(replay.reads) if read.older or number == len(replay.reads) - 1]
     found = set()
     for pa in matter:
-        writers = [
-            number
-            for number, step in enumerate(steps)
-            if (isinstance(step, Store) and step.pa == pa)
-            or (isinstance(step, Fill) and step.pa <= pa < step.pa + (1 << step.size_lg2))
-        ]
-        found |= set(writers[-1:])
+        found |= set(list(_writes(steps, pa))[-1:])
     return found
+
+
+def _writes(steps: Sequence[Step], pa: int) -> Iterator[int]:
+    """The numbers of the steps that write to an address."""
+    for number, step in enumerate(steps):
+        match step:
+            case Store() if step.pa == pa:
+                yield number
+            case Fill() if step.pa <= pa < step.pa + (1 << step.size_lg2):
+                yield number
 
 
 def _commands(steps: Sequence[Step], replay: Replay, since: int) -> set[int]:
@@ -219,12 +226,22 @@ def _why(violation: Violation, script: Script, replay: Replay) -> str:
     if unsettled := next((read.older for read in replay.reads if read.older), ""):
         return unsettled
     if violation.where in ("cache", "flight"):
-        return (
-            f"{best.why} ({best.source})"
-            if best is not None
-            else "no wait has completed behind a command that takes it"
-        )
-    return ""
+        if best is not None:
+            return f"{best.why} ({best.source})"
+        pending = any(port.pending for port in replay.ports.values())
+        return "no wait has completed behind a command that takes it" if pending else "no command takes it"
+    return _who_wrote(script, replay)
+
+
+def _who_wrote(script: Script, replay: Replay) -> str:
+    """Where the entry comes from at which the last walk ended."""
+    if not replay.reads:
+        return ""
+    writers = list(_writes([step for _, step in replay.steps], replay.reads[-1].pa))
+    before = [number for number in writers if number < script.until]
+    if before:
+        return f"step {before[-1]} put this entry there"
+    return f"only step {writers[0]} stores to this entry" if writers else "it is so since before the plan"
 
 
 __all__ = ["Story", "tell", "tell_plainly"]
