@@ -1,7 +1,7 @@
 """Measures what the checker costs: one plan of many scattered conversions, and how the cost grows with their number.
 
 The guest is shared and mapped by leaves of 1 GiB; pages of it turn private in one conversion, each at a random
-place. Planning and checking are timed apart, in processor seconds, so that what else runs on the machine matters little.
+place. Planning and checking are timed apart, in processor seconds, so that what else runs here matters little.
 Checking is one pass over all interleavings with every rule.
 """
 
