@@ -36,7 +36,7 @@ NEXT_LEVEL = Field(
     9,
     "0: leaf, 1 to 6: pointer to a table of that level, 7: leaf with its size in the address",
 )
-ADDRESS = Field("address", 51, 12, "page, or next table")
+ADDRESS = Field("address", 51, 12, "page, or next table", unit=1 << 12)
 U = bit("U", 59, "attribute returned to an ATS device")
 FC = bit("FC", 60, "force coherent")
 IR = bit("IR", 61, "read allowed")
