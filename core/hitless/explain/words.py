@@ -62,7 +62,7 @@ def explain_structure(layout: Layout, words: Sequence[int]) -> dict[str, Any]:
 def explain_field(field: Field, value: int) -> dict[str, str]:
     """One field: name, bits, role, value from bit 0, what an engineer wants to read beside it."""
     meaning = [field.values[value]] if value in field.values else []
-    if field.unit:
+    if field.unit > 1:
         meaning.append(f"{value * field.unit:#x}")
     if field.role == "hardware":
         meaning.append("hardware may set it")
