@@ -59,7 +59,8 @@ def _format(registry: VendorRegistry, name: str, page_format: str) -> Iterator[s
     vendor = registry.resolve(name, page_format, base)
     others = list(deviations(registry, name, page_format, base))
     yield f"### {page_format}\n"
-    unlike = [f"`{key} = {feature_text(value)}`" for key, value in base.items() if value != _defaults(registry, name)[key]]
+    defaults = _defaults(registry, name)
+    unlike = [f"`{key} = {feature_text(value)}`" for key, value in base.items() if value != defaults[key]]
     if unlike:
         yield f"With {', '.join(unlike)}.\n"
     yield _table(("change", "how", "hitless", "facts"), [_row(kind, vendor) for kind in KINDS if _has(vendor, kind)])

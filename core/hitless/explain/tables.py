@@ -4,7 +4,7 @@
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from hitless.units import lg2_text
 
 INDEX = """# Layouts
 
-Every bit of every page table entry, structure, command and event that a vendor's plugin declares. The pages are made from
-those declarations, which are what the walker, the model, the checker and [`hitless explain`](../command-line.md) read;
+Every bit of every page table entry, structure, command and event that a vendor's plugin declares. The pages are made
+from those declarations, which the walker, the model, the checker and [`hitless explain`](../command-line.md) read too;
 `python -m hitless.explain.tables docs/layouts` writes them anew.
 
-Bits count from bit 0 of the first 64-bit word. Every bit of a layout belongs to exactly one field, and its role says what
-it is to hardware: `value`; `reserved`, which must hold what the table says; `ignored`; `hardware`, which hardware may set.
+Bits count from bit 0 of the first 64-bit word. Every bit of a layout belongs to exactly one field, whose role says what
+it is to hardware: `value`; `reserved`, which must hold what the table says; `ignored`; `hardware`, which hardware may
+set.
 
 """
 HEAD = """# {name}: layouts
@@ -42,7 +43,9 @@ def index_page(registry: VendorRegistry) -> str:
         (
             f"[{name}]({name}.md)",
             _title(registry, name),
-            ", ".join(f"`{each}`" for each in (*registry.format_names(name), *_structure_names(registry.resolve(name)))),
+            ", ".join(
+                f"`{each}`" for each in (*registry.format_names(name), *_structure_names(registry.resolve(name)))
+            ),
         )
         for name in sorted(registry.vendors)
     ]
@@ -62,6 +65,7 @@ def layouts_page(registry: VendorRegistry, name: str) -> str:
             parts.append(f"## {heading}\n")
         for names, layout in _grouped(declared):
             parts += _layout(", ".join(names), layout)
+        parts += _long_values(declared.values())
         left_out = getattr(getattr(vendor, part), "not_modelled", ())
         if left_out:
             parts.append(f"{heading}, not modelled:\n")
@@ -132,11 +136,16 @@ def _format(fmt: PageFormat) -> Iterator[str]:
 
 def _layout(title: str, layout: Layout) -> Iterator[str]:
     yield f"### {title}\n"
-    name = layout.name.partition(", level ")[0]
-    yield f"{name[:1].upper()}{name[1:]}, {layout.width} bits. Source: {layout.source}.\n"
+    yield f"{layout.width} bits. Source: {layout.source}.\n"
     yield _table(_COLUMNS, [_row(each) for each in layout.fields])
-    for field in layout.fields:
-        if len(field.values) > _LONG:
+
+
+def _long_values(layouts: Iterable[Layout]) -> Iterator[str]:
+    """A table for each field that has many named values, once for all layouts that have it."""
+    told: list[Field] = []
+    for field in (each for layout in layouts for each in layout.fields if len(each.values) > _LONG):
+        if field not in told:
+            told.append(field)
             yield f"Values of {field.name}:\n"
             yield _table(("value", "name"), [(f"{value:#04x}", text) for value, text in field.values.items()])
 
@@ -189,9 +198,7 @@ def _everything(vendor: Vendor) -> Mapping[str, Layout]:
     return found
 
 
-def _unlike(
-    known: Mapping[str, Layout], found: Mapping[str, Layout], *, entries: bool
-) -> Iterator[tuple[str, Field]]:
+def _unlike(known: Mapping[str, Layout], found: Mapping[str, Layout], *, entries: bool) -> Iterator[tuple[str, Field]]:
     """The fields that a layout has, and the one of that name has not, with the names of all layouts that have it."""
     where: dict[Field, list[str]] = {}
     for name, layout in found.items():
@@ -200,7 +207,21 @@ def _unlike(
             if field not in before.fields:
                 where.setdefault(field, []).append(name)
     for field, names in where.items():
-        yield "; ".join(names), field
+        yield _together(names, found), field
+
+
+def _together(names: Sequence[str], known: Iterable[str]) -> str:
+    """Names of layouts; the levels of an entry are left out where all have it."""
+    levels: dict[str, list[str]] = {}
+    for name in known:
+        kind, _, level = name.partition(", ")
+        levels.setdefault(kind, []).append(level)
+    kinds = dict.fromkeys(name.partition(", ")[0] for name in names)
+    said = []
+    for kind in kinds:
+        has = [level for level in levels[kind] if (f"{kind}, {level}" if level else kind) in names]
+        said.append(kind if has == levels[kind] else ", ".join([kind, *has]))
+    return "; ".join(said)
 
 
 def _nearest(known: Mapping[str, Layout], name: str, layout: Layout) -> Layout:
