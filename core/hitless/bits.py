@@ -29,6 +29,7 @@ class Field:
             ``hardware`` (hardware may set it).
         fixed: the one legal value, where there is only one.
         values: names of values.
+        unit: where the value is an address: the bytes that it counts; 0: it is none.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Field:
     role: str = "value"
     fixed: int | None = None
     values: Mapping[int, str] = field(factory=dict, eq=False)
+    unit: int = 0
     mask: int = field(init=False, eq=False, repr=False)
     ones: int = field(init=False, eq=False, repr=False)
 
@@ -65,7 +67,7 @@ def bit(name: str, position: int, meaning: str = "", role: str = "value", fixed:
 
 def reserved(hi: int, lo: int) -> Field:
     """Bits that must be 0."""
-    return Field(f"reserved {hi}:{lo}", hi, lo, "must be 0", "reserved", 0)
+    return Field(f"reserved {hi}:{lo}", hi, lo, "", "reserved", 0)
 
 
 def ignored(hi: int, lo: int, meaning: str = "hardware ignores it") -> Field:

@@ -75,6 +75,112 @@ def test_commands(hitless):
     assert "writes 0x5 (64 bits) to 0x1000, after reads and writes in flight have ended" in two[1]["effects"][0]
     illegal = hitless("explain", "amd/command", "0x3008000100000000", "0x40000000")
     assert "illegal: " in illegal.out
+    by_name = {line.split()[1]: line.split() for line in ended.out.splitlines()[1:]}
+    assert by_name["DomainID"][:4] == ["47:32", "DomainID", "=", "0x1"]
+    assert by_name["address"][:5] == ["127:76", "address", "=", "0x5ffff", "0x5ffff000;"]
+
+
+@pytest.mark.parametrize(
+    ("what", "words", "summary"),
+    [
+        ("amd/command", ("0xf000000000000000", "0"), "unknown opcode 0xf"),
+        ("intel/command", ("0xc", "0"), "unknown descriptor type 0xc"),
+        ("arm_smmu/command", ("0xff", "0"), "unknown opcode 0xff"),
+    ],
+)
+def test_an_unknown_opcode(what, words, summary, hitless):
+    """It is said to be unknown and illegal, once; explaining it is no error."""
+    ended = hitless("explain", what, *words)
+    first, second = ended.out.splitlines()
+    assert (ended.status, first.partition(": ")[2]) == (0, summary)
+    assert second.startswith("  illegal: ")
+    (each,) = hitless("explain", what, *words, "--json", "-").json["words"]
+    assert each["effects"] and len(each["faults"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("what", "words", "summary", "lines"),
+    [
+        (
+            "amd/dte",
+            ("0x6000000123456983", "0x42", "0", "0"),
+            "DTE",
+            {"8:7 HAD = 0x3 sets A and D", "51:12 root = 0x123456 0x123456000; v1 root table", "79:64 DomainID = 0x42"},
+        ),
+        ("amd/gcr3", ("0x9001",), "GCR3 entry", {"0 V = 0x1 valid"}),
+        (
+            "intel/context",
+            ("0x9005", "0x123402"),
+            "context entry",
+            {"66:64 AW = 0x2 48 bits, 4 levels; address width", "87:72 DID = 0x1234 domain"},
+        ),
+        (
+            "intel/pasid",
+            ("0xc0c9", "0x42", "0xd005", "0", "0", "0", "0", "0"),
+            "PASID table entry",
+            {"8:6 PGTT = 0x3 nested; translation type", "131:130 FSPM = 0x1 5 levels; first-stage paging mode"},
+        ),
+        (
+            "arm_smmu/ste",
+            ("0xd", "0", "0x040d359000001234", "0x90000000", "0", "0", "0", "0"),
+            "STE",
+            {"3:1 Config = 0x6 stage 2; what requests go through", "243:196 S2TTB = 0x9000000 0x90000000; root table"},
+        ),
+        (
+            "arm_smmu/cd",
+            ("0x00992205c0003510", "0xa0000000", *"000000"),
+            "CD",
+            {"63:48 ASID = 0x99", "115:68 TTB0 = 0xa000000 0xa0000000; root table"},
+        ),
+    ],
+)
+def test_structures(what, words, summary, lines, hitless):
+    """All words, the low one first; values by name, addresses whole."""
+    ended = hitless("explain", what, *words)
+    assert (ended.status, ended.err) == (0, "")
+    first, *fields = [" ".join(line.split()) for line in ended.out.splitlines()]
+    assert first.endswith(f": {summary}")
+    assert lines <= set(fields)
+
+
+def test_an_illegal_structure_says_why(hitless):
+    """Reserved bits that are set stand among the fields and as faults; the role is in the JSON."""
+    ended = hitless("explain", "amd/dte", "0x6000000123456dff", "0x42", "0", "0x8000000000000")
+    assert ended.status == 0
+    assert ended.out.splitlines()[0].endswith(": DTE, ILLEGAL")
+    assert "  illegal: DTE: bits 6:2 (reserved 6:2) must be 0x0, not 0x1f" in ended.out
+    assert "illegal, must be 0x0" in ended.out
+    (each,) = hitless("explain", "amd/gcr3", "0x9ff1", "--json", "-").json["words"]
+    roles = {field["name"]: field["role"] for field in each["fields"]}
+    assert roles == {"V": "value", "reserved 11:1": "reserved", "address": "value"}
+    assert each["faults"] == ["GCR3 entry: bits 11:1 (reserved 11:1) must be 0x0, not 0x7f8"]
+    assert each["source"] == "48882 2.2.6.3"
+
+
+def test_several_structures(hitless):
+    """They stand one after the other, as commands do."""
+    words = hitless("explain", "intel/root", "0x1001", "0", "0x2001", "0", "--json", "-").json["words"]
+    assert [each["word"] for each in words] == ["0x1001 0x0", "0x2001 0x0"]
+
+
+@pytest.mark.parametrize(
+    ("vendor", "names"),
+    [
+        ("amd", ("v1", "v2", "command", "event", "dte", "gcr3")),
+        ("intel", ("second-stage", "first-stage", "root", "context", "scalable-context", "pasid")),
+        ("arm_smmu", ("stage2", "stage1", "command", "event", "ste", "cd")),
+    ],
+)
+def test_an_unknown_name_lists_all_names(vendor, names, hitless):
+    """Page formats, commands, events and structures: each of them can then be explained, or wants more words."""
+    ended = hitless("explain", f"{vendor}/nothing", "1")
+    assert (ended.status, ended.out) == (2, "")
+    (line,) = [line for line in ended.err.splitlines() if "choose one of" in line]
+    known = line.partition("choose one of ")[2].split(", ")
+    assert {f"{vendor}/{name}" for name in names} <= set(known)
+    for name in known:
+        tried = hitless("explain", name, "1")
+        assert tried.status == 0 or "1 are given" in tried.err
 
 
 def test_events(hitless):
@@ -82,7 +188,8 @@ def test_events(hitless):
     ended = hitless("explain", "amd/event", "0x2020000700000008", "0x40001000")
     lines = [" ".join(line.split()) for line in ended.out.splitlines()]
     assert lines[0].endswith(": IO_PAGE_FAULT")
-    assert {"DeviceID = 0x8", "DomainID = 0x7", "RW = 0x1", "address = 0x40001000"} <= set(lines)
+    assert {"15:0 DeviceID = 0x8", "47:32 DomainID = 0x7", "53 RW = 0x1 1: write"} <= set(lines)
+    assert "127:64 address = 0x40001000" in lines
 
 
 def test_json(hitless):
@@ -111,6 +218,10 @@ def test_json(hitless):
         (("amd/command", "1"), "a command of amd has 2 words of 64 bits, 1 are given"),
         (("arm_smmu/event", "1", "2"), "an event of arm_smmu has 4 words"),
         (("amd/command", "1", "2", "--level", "1"), "only page formats have levels"),
+        (("amd/gcr3", "1", "--level", "1"), "only page formats have levels"),
+        (("amd/dte", "1", "2", "3"), "dte (DTE) of amd has 4 words of 64 bits, 3 are given"),
+        (("intel/pasid", *"123456789"), "pasid (PASID table entry) of intel has 8 words of 64 bits, 9 are given"),
+        (("arm_smmu/ste", "1"), "has 8 words of 64 bits, 1 are given"),
     ],
 )
 def test_what_cannot_be_explained(arguments, said, hitless):

@@ -11,12 +11,11 @@ from typing import Any
 from hitless.check.scenarios import Ground
 from hitless.check.suite import check_on, feature_sets, scenario_named
 from hitless.config import open_registry
-from hitless.errors import HitlessError
+from hitless.explain.variants import deviations, feature_text
 from hitless.hardware.facts import Completes
 from hitless.hardware.vendor import Vendor
 from hitless.ownership import Boundary
 from hitless.plugin import VendorRegistry
-from hitless.plugin.features import impossible_for
 from hitless.refresh.recipes import KINDS, Impossible, Kind, Recipe, Scope, empty
 from hitless.units import lg2_text
 
@@ -58,9 +57,10 @@ def facts_page(registry: VendorRegistry) -> str:
 def _format(registry: VendorRegistry, name: str, page_format: str) -> Iterator[str]:
     base = feature_sets(registry, name, page_format)[0]
     vendor = registry.resolve(name, page_format, base)
-    others = list(_deviations(registry, name, page_format, base))
+    others = list(deviations(registry, name, page_format, base))
     yield f"### {page_format}\n"
-    unlike = [f"`{key} = {_text(value)}`" for key, value in base.items() if value != _defaults(registry, name)[key]]
+    defaults = _defaults(registry, name)
+    unlike = [f"`{key} = {feature_text(value)}`" for key, value in base.items() if value != defaults[key]]
     if unlike:
         yield f"With {', '.join(unlike)}.\n"
     yield _table(("change", "how", "hitless", "facts"), [_row(kind, vendor) for kind in KINDS if _has(vendor, kind)])
@@ -223,48 +223,8 @@ def _owed(vendor: Vendor) -> str:
 # -- features
 
 
-def _deviations(
-    registry: VendorRegistry, name: str, page_format: str, base: Mapping[str, Any]
-) -> Iterator[tuple[str, Vendor]]:
-    """Hardware that differs in one feature, and in what that one takes along."""
-    for info in registry.features(name):
-        if info.formats and page_format not in info.formats:
-            continue
-        for value in info.values:
-            if value != base.get(info.name, info.default):
-                change = _possible(registry, name, page_format, base, {info.name: value})
-                if change is not None:
-                    told = ", ".join(f"`{key} = {_text(each)}`" for key, each in change.items())
-                    yield told, registry.resolve(name, page_format, {**base, **change})
-
-
-def _possible(
-    registry: VendorRegistry, name: str, page_format: str, base: Mapping[str, Any], change: dict[str, Any]
-) -> dict[str, Any] | None:
-    """A change of features, with one more if hardware does not have it alone; None: it takes more than that."""
-    more = ({info.name: value} for info in registry.features(name) for value in info.values)
-    for each in ({}, *more):
-        if not each.keys() & change.keys() and _is_possible(registry, name, page_format, {**base, **each, **change}):
-            return {**change, **{key: value for key, value in each.items() if value != base.get(key)}}
-    return None
-
-
-def _is_possible(registry: VendorRegistry, name: str, page_format: str, features: Mapping[str, Any]) -> bool:
-    if registry.feature_faults(name, features):
-        return False
-    try:
-        vendor = registry.resolve(name, page_format, features)
-    except HitlessError:
-        return False
-    return impossible_for(vendor.features, page_format) is None
-
-
 def _defaults(registry: VendorRegistry, name: str) -> dict[str, Any]:
     return {info.name: info.default for info in registry.features(name)}
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -2,30 +2,45 @@
 
 from typing import Any
 
-from hitless.hardware.facts import STAGES, Completes, Drops, DropsStructure, Effect, Illegal, NoEffect
+from hitless.explain.words import explain_words
+from hitless.hardware.facts import STAGES, Commands, Completes, Drops, DropsStructure, Effect, Events, Illegal, NoEffect
 from hitless.plugin import Vendor
 from hitless.refresh.commands import Words
 from hitless.units import WORD_MAX, lg2_text
 
 
 def explain_command(vendor: Vendor, words: Words) -> dict[str, Any]:
-    """A command in the vendor's words, and its declared effects with their sources."""
-    effects = [explain_effect(effect) for effect in vendor.commands.decode(words)]
+    """A command in the vendor's words and field by field, and its declared effects with their sources."""
+    effects = vendor.commands.decode(words)
+    explained = _laid_out(vendor.commands, words)
+    faults = explained.get("faults", [])
+    refused = [each.why for each in effects if isinstance(each, Illegal)]
     return {
         "summary": vendor.commands.describe(words),
-        "effects": effects or ["the unit takes it, but what it does is unpredictable"],
+        **explained,
+        "effects": [*map(explain_effect, effects)] or ["the unit takes it, but what it does is unpredictable"],
+        "faults": [*faults, *(why for why in refused if not any(fault in why for fault in faults))],
     }
 
 
 def explain_event(vendor: Vendor, words: Words) -> dict[str, Any]:
-    """A fault record: its name, and every field that is not 0."""
+    """A fault record: its name, and every field; of a vendor that declares no layouts, those that are not 0."""
     decoded = vendor.events.decode(words)
-    fields = [
-        {"name": name, "bits": "", "value": f"{value:#x}", "meaning": ""}
-        for name, value in decoded.items()
-        if isinstance(value, int) and value
-    ]
-    return {"summary": str(decoded["event"]), "fields": fields}
+    explained = _laid_out(vendor.events, words) or {
+        "fields": [
+            {"name": name, "bits": "", "role": "value", "value": f"{value:#x}", "meaning": ""}
+            for name, value in decoded.items()
+            if isinstance(value, int) and value
+        ]
+    }
+    return {"summary": str(decoded["event"]), **explained}
+
+
+def _laid_out(queue: Commands | Events, words: Words) -> dict[str, Any]:
+    """The words by the queue's own layout; nothing where it has none, or the vendor leaves layouts out."""
+    find = getattr(queue, "layout", None)
+    layout = None if find is None else find(words)
+    return {} if layout is None else explain_words(layout, words)
 
 
 def explain_effect(effect: Effect) -> str:

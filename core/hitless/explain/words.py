@@ -1,13 +1,12 @@
-"""Explains entries of page tables from the layouts that their formats declare."""
+"""Explains entries of page tables, structures, commands and records from the layouts that vendors declare."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hitless.bits import Field
+from hitless.bits import Field, Layout
 from hitless.pagetable import PageFormat
 from hitless.pagetable.format import READ, WRITE
 from hitless.units import lg2_text
-
-_ADDRESS_BITS = 12
 
 
 def explain_entry(fmt: PageFormat, word: int, level: int) -> str:
@@ -25,11 +24,7 @@ def explain_fields(fmt: PageFormat, word: int, level: int) -> dict[str, Any]:
     """One entry at one level, field by field, with every fault."""
     kind = "empty" if not fmt.present(word) else "leaf" if fmt.is_leaf(word, level) else "table"
     layout = fmt.layout(kind, level) if kind != "empty" else None
-    fields = [
-        explain_field(each, word >> each.lo & each.ones)
-        for each in (layout.fields if layout else ())
-        if word & each.mask or each.role in ("value", "hardware")
-    ]
+    fields = list(_fields(layout, word)) if layout else []
     explained: dict[str, Any] = {
         "level": str(fmt.levels[level]),
         "spec_level": fmt.levels[level].spec_level,
@@ -48,15 +43,47 @@ def explain_fields(fmt: PageFormat, word: int, level: int) -> dict[str, Any]:
     return explained
 
 
+def explain_words(layout: Layout, words: Sequence[int]) -> dict[str, Any]:
+    """What a layout says of words, the low one first: its source, fields from bit 0 up, and every fault."""
+    whole = layout.join(words)
+    return {
+        "source": layout.source,
+        "fields": list(_fields(layout, whole)),
+        "faults": list(layout.faults(whole)),
+    }
+
+
+def explain_structure(layout: Layout, words: Sequence[int]) -> dict[str, Any]:
+    """A structure, such as a device table entry, field by field."""
+    explained = explain_words(layout, words)
+    return {"summary": layout.name + (", ILLEGAL" if explained["faults"] else ""), **explained}
+
+
 def explain_field(field: Field, value: int) -> dict[str, str]:
-    """One field: name, bits, value from bit 0, what an engineer wants to read beside it."""
+    """One field: name, bits, role, value from bit 0, what an engineer wants to read beside it."""
     meaning = [field.values[value]] if value in field.values else []
-    if field.lo >= _ADDRESS_BITS and field.hi - field.lo >= _ADDRESS_BITS:
-        meaning.append(f"{value << field.lo:#x}")
+    if field.unit > 1:
+        meaning.append(f"{value * field.unit:#x}")
     if field.role == "hardware":
         meaning.append("hardware may set it")
+    illegal = field.fixed is not None and value != field.fixed
+    if illegal:
+        meaning.append(f"illegal, must be {field.fixed:#x}")
     meaning += [field.meaning] if field.meaning else []
-    return {"name": field.name, "bits": field.bits, "value": f"{value:#x}", "meaning": "; ".join(meaning)}
+    return {
+        "name": field.name,
+        "bits": field.bits,
+        "role": field.role,
+        "value": f"{value:#x}",
+        "meaning": "; ".join(meaning),
+    }
+
+
+def _fields(layout: Layout, whole: int) -> Iterator[dict[str, str]]:
+    """Every field that means something, and what is set of the others, from bit 0 up."""
+    for each in layout.fields:
+        if whole & each.mask or each.role in ("value", "hardware"):
+            yield explain_field(each, whole >> each.lo & each.ones)
 
 
 def explain_entry_anywhere(fmt: PageFormat, word: int) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from attrs import frozen
 
+from hitless.bits import Layout
 from hitless.refresh.commands import Encoder, Words
 from hitless.units import WORD_MAX
 
@@ -170,6 +171,13 @@ class Commands(Encoder, Protocol):
     def decode(self, words: Words) -> Sequence[Effect]:
         """What the hardware does for a command; Illegal for one that it refuses."""
 
+    def layout(self, words: Words) -> Layout | None:
+        """The bits of a command; None: there is no such opcode.
+
+        A vendor may leave it out, and with it what explanations and documentation read: ``layouts`` (all of them by
+        name) and ``not_modelled`` (names of what has no layout or no effect here).
+        """
+
 
 class Events(Protocol):
     """A vendor's fault records."""
@@ -182,6 +190,9 @@ class Events(Protocol):
 
     def decode(self, words: Words) -> dict[str, int | str]:
         """A record by field, with ``event`` its name."""
+
+    def layout(self, words: Words) -> Layout | None:
+        """The bits of a record; None: there is no such code. May be left out, as :meth:`Commands.layout`."""
 
     def illegal_command(self, words: Words, pa: int) -> Words | None:
         """The record of a command at ``pa`` that the unit refuses; None where the architecture writes none.

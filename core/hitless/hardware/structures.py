@@ -155,7 +155,10 @@ class GuestMemory(TableSource, Protocol):
 
 
 class Structures(Protocol):
-    """A vendor's structures; ``layouts`` holds each one's bits by name (``dte``, ``context``, ``ste``)."""
+    """A vendor's structures; ``layouts`` holds each one's bits by name (``dte``, ``context``, ``ste``).
+
+    A vendor may add ``not_modelled``, names of what has no layout or no effect here, for the documentation.
+    """
 
     layouts: Mapping[str, Layout]
 

@@ -1,9 +1,6 @@
 """AMD-Vi commands: 16 bytes each.
 
 Spec: 48882 sections 2.4.1 to 2.4.10. Facts: AMD-CMD-*, AMD-INV-*, AMD-WAIT-*.
-
-Not modelled: INSERT_GUEST_EVENT and RESET_VMMIO, which a unit without virtual IOMMUs refuses; what a prefetch
-brings into the caches, for it may be there anyway; interrupts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +17,7 @@ NOT_MODELLED = {0x9: "INSERT_GUEST_EVENT", 0xA: "RESET_VMMIO"}
 
 _S_BIT = bit("S", 64, "size is coded in the address")
 _GN_BIT = bit("GN", 66, "guest address, of a PASID")
-_ADDRESS = Field("address", 127, 76)
+_ADDRESS = Field("address", 127, 76, "with S: the lowest 0 bit tells the size", unit=1 << 12)
 
 
 def _layout(opcode: int, name: str, *fields: Field) -> Layout:
@@ -34,7 +31,7 @@ _LAYOUTS = {
         bit("S", 0, "store"),
         bit("I", 1, "interrupt"),
         bit("F", 2, "later commands wait"),
-        Field("store address", 51, 3),
+        Field("store address", 51, 3, unit=1 << 3),
         reserved(59, 52),
         Field("data", 127, 64),
     ),
@@ -152,6 +149,11 @@ class AmdCommands:
     nested_after_wait = False  # one command takes both (AMD-INV-10)
     atc_after_wait = False  # IOMMU pages, IOTLB pages, one COMPLETION_WAIT (AMD-INV-9)
     layouts: Mapping[str, Layout] = {layout.name: layout for layout in _LAYOUTS.values()}
+    not_modelled = (
+        *(f"{name}: a unit without virtual IOMMUs refuses it" for name in NOT_MODELLED.values()),
+        "what a prefetch brings into the caches: it may be there anyway",
+        "interrupts",
+    )
 
     def __init__(self, page_format: PageFormat, features: AmdFeatures) -> None:
         self._gn = _GN if page_format.stage == "1" else 0
@@ -180,6 +182,9 @@ class AmdCommands:
 
     def wait(self, store_pa: int, value: int) -> Words:
         return (COMPLETION_WAIT << 60 | store_pa | _S, value)
+
+    def layout(self, words: Words) -> Layout | None:
+        return _LAYOUTS.get(words[0] >> 60)
 
     def decode(self, words: Words) -> Sequence[Effect]:
         """What the unit does; reserved bits and unknown opcodes are illegal commands (AMD-CMD-10, AMD-CMD-11)."""

@@ -9,6 +9,8 @@ from hitless.bits import Field, Layout, bit, ignored, reserved
 from hitless.hardware.structures import TableSource
 from hitless.units import WORD_MAX
 
+_GCR3 = "a part of the GCR3 table's address"
+
 DTE = Layout(
     "DTE",
     "48882 2.2.2.1",
@@ -18,18 +20,18 @@ DTE = Layout(
         reserved(6, 2),
         Field("HAD", 8, 7, values={0: "sets nothing", 1: "sets A", 2: "reserved", 3: "sets A and D"}),
         Field("Mode", 11, 9, "levels of the v1 table", values={0: "no translation", 7: "reserved"}),
-        Field("root", 51, 12, "v1 root table"),
+        Field("root", 51, 12, "v1 root table", unit=1 << 12),
         bit("PPR", 52, "page requests"),
         bit("GPRP", 53, "guest PPR response with PASID"),
         bit("GIOV", 54, "requests without a PASID use the v2 table of PASID 0"),
         bit("GV", 55, "guest translation valid"),
         Field("GLX", 57, 56, "levels of GCR3 tables, minus 1", values={3: "reserved"}),
-        Field("GCR3[14:12]", 60, 58),
+        Field("GCR3[14:12]", 60, 58, _GCR3, unit=1 << 12),
         bit("IR", 61, "read allowed"),
         bit("IW", 62, "write allowed"),
         reserved(63, 63),
         Field("DomainID", 79, 64),
-        Field("GCR3[30:15]", 95, 80),
+        Field("GCR3[30:15]", 95, 80, _GCR3, unit=1 << 15),
         bit("I", 96, "ATS allowed"),
         bit("SE", 97, "fault events only once"),
         bit("SA", 98, "no fault events"),
@@ -39,11 +41,11 @@ DTE = Layout(
         bit("EX", 103, "exclusion range"),
         Field("SysMgt", 105, 104),
         bit("SATS", 106, "secure ATS"),
-        Field("GCR3[51:31]", 127, 107),
+        Field("GCR3[51:31]", 127, 107, _GCR3, unit=1 << 31),
         bit("IV", 128, "interrupt map valid"),
         Field("IntTabLen", 132, 129),
         bit("IG", 133, "ignore unmapped interrupts"),
-        Field("interrupt table", 179, 134, "bits 51:6 of its address"),
+        Field("interrupt table", 179, 134, unit=1 << 6),
         reserved(181, 180),
         Field("GuestPagingMode", 183, 182, values={0: "4 levels", 1: "5 levels", 2: "reserved", 3: "reserved"}),
         bit("InitPass", 184),
@@ -68,7 +70,12 @@ DTE = Layout(
 GCR3 = Layout(
     "GCR3 entry",
     "48882 2.2.6.3",
-    (bit("V", 0, "valid"), reserved(11, 1), Field("address", 51, 12, "next GCR3 table, or v2 root"), reserved(63, 52)),
+    (
+        bit("V", 0, "valid"),
+        reserved(11, 1),
+        Field("address", 51, 12, "next GCR3 table, or v2 root", unit=1 << 12),
+        reserved(63, 52),
+    ),
 )
 ADDRESS = 0xF_FFFF_FFFF_F000
 

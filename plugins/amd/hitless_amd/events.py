@@ -1,10 +1,6 @@
 """AMD-Vi events: 16 bytes each.
 
 Spec: 48882 sections 2.5.2 to 2.5.15. Facts: AMD-EVT-*.
-
-Not modelled, because no source that was read says where their fields lie: the operands of EVENT_COUNTER_ZERO,
-GUEST_EVENT_FAULT and VIOMMU_HARDWARE_ERROR; the bits of ``flags`` in the hardware errors, in INVALID_DEVICE_REQUEST
-and INVALID_PPR_REQUEST; the RMP flags of RMP_PAGE_FAULT.
 """
 
 from collections.abc import Mapping
@@ -42,7 +38,7 @@ _I, _RW = bit("I", 51, "interrupt"), bit("RW", 53, "1: write")
 _RZ = bit("RZ", 55, "reserved bit, or illegal level")
 _TR = bit("TR", 56, "translation request")
 _FLAGS = Field("flags", 59, 48)
-_ADDRESS = Field("address", 127, 64)
+_ADDRESS = Field("address", 127, 64, unit=1)
 
 
 def _layout(name: str, *fields: Field) -> Layout:
@@ -63,7 +59,7 @@ _LAYOUTS = (
     _layout(
         "ILLEGAL_DEV_TABLE_ENTRY",
         *(_DEVICE, *_PASID, ignored(26, 20), *_VIRTUAL, _GN, ignored(50, 49), _I, ignored(52, 52), _RW),
-        *(ignored(54, 54), _RZ, _TR, ignored(59, 57), ignored(65, 64), Field("address", 127, 66)),
+        *(ignored(54, 54), _RZ, _TR, ignored(59, 57), ignored(65, 64), Field("address", 127, 66, unit=1 << 2)),
     ),
     _page_fault("IO_PAGE_FAULT", *_DOMAIN),
     _page_fault("IO_PAGE_FAULT with GN", *_PASID),
@@ -85,7 +81,14 @@ _LAYOUTS = (
     ),
     _layout(
         "RMP_HARDWARE_ERROR",
-        *(_DEVICE, ignored(31, 16), Field("VMG tag", 47, 32), _FLAGS, ignored(66, 64), Field("SPA", 127, 67)),
+        *(
+            _DEVICE,
+            ignored(31, 16),
+            Field("VMG tag", 47, 32),
+            _FLAGS,
+            ignored(66, 64),
+            Field("SPA", 127, 67, unit=1 << 3),
+        ),
     ),
 )
 _PAGE_FAULT_FLAGS = {
@@ -101,6 +104,11 @@ class AmdEvents:
 
     words = 2
     layouts: Mapping[str, Layout] = {layout.name: layout for layout in _LAYOUTS}
+    not_modelled = (  # no source that was read says where their fields lie
+        "the operands of EVENT_COUNTER_ZERO, GUEST_EVENT_FAULT and VIOMMU_HARDWARE_ERROR",
+        "the bits of flags in the hardware errors, in INVALID_DEVICE_REQUEST and in INVALID_PPR_REQUEST",
+        "the RMP flags of RMP_PAGE_FAULT",
+    )
 
     def __init__(self, page_format: PageFormat) -> None:
         self._stage = page_format.stage
@@ -145,13 +153,17 @@ class AmdEvents:
         """ILLEGAL_COMMAND_ERROR with the address of the command (AMD-EVT-10)."""
         return self.layouts["ILLEGAL_COMMAND_ERROR"].encode(address=pa)
 
+    def layout(self, words: Words) -> Layout | None:
+        name = NAMES.get(words[0] >> 60, "")
+        form = f"{name} with GN" if name == "IO_PAGE_FAULT" and words[0] & _GN.mask else name
+        return self.layouts.get(form)
+
     def decode(self, words: Words) -> dict[str, int | str]:
         code = words[0] >> 60
-        name = NAMES.get(code)
-        if name is None:
+        layout = self.layout(words)
+        if layout is None:
             return {"event": f"unknown code {code:#x}"}
-        form = f"{name} with GN" if name == "IO_PAGE_FAULT" and words[0] & _GN.mask else name
-        return {"event": name, **self.layouts[form].decode(words)}
+        return {"event": NAMES[code], **layout.decode(words)}
 
     def _words(self, name: str, fault: FaultRecord, **fields: int) -> Words:
         return self.layouts[name].encode(DeviceID=fault.device, **fields)

@@ -1,10 +1,6 @@
 """Device table and GCR3 tables: what stands before AMD's page tables.
 
 Spec: 48882 sections 2.2.2 (device table) and 2.2.6 (guest tables). Facts: AMD-DTE-*, AMD-GCR-*.
-
-Not modelled: interrupt remapping, the peripheral page requests (PPR, GPRP), exclusion ranges, system management and
-port I/O control, virtual IOMMUs: their fields have layouts, and no effect. GCR3 tables at guest physical addresses
-(GCR3TRPMode).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,6 +42,19 @@ class AmdStructures:
     """
 
     layouts: Mapping[str, Layout] = {"dte": DTE, "gcr3": GCR3, "gcr3-level2": GCR3, "gcr3-level3": GCR3}
+    not_modelled = (
+        *(
+            f"{what}: their fields have no effect"
+            for what in (
+                "interrupt remapping",
+                "page requests (PPR, GPRP)",
+                "exclusion ranges",
+                "system management and port I/O control",
+                "virtual IOMMUs",
+            )
+        ),
+        "GCR3 tables at guest physical addresses (GCR3TRPMode)",
+    )
 
     def __init__(self, page_format: PageFormat, features: AmdFeatures) -> None:
         self._features = features

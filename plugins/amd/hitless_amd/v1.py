@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
+from attrs import evolve
+
 from hitless.bits import (
     BoolArray,
     Field,
@@ -36,7 +38,7 @@ NEXT_LEVEL = Field(
     9,
     "0: leaf, 1 to 6: pointer to a table of that level, 7: leaf with its size in the address",
 )
-ADDRESS = Field("address", 51, 12, "page, or next table")
+ADDRESS = Field("address", 51, 12, "page, or next table", unit=1 << 12)
 U = bit("U", 59, "attribute returned to an ATS device")
 FC = bit("FC", 60, "force coherent")
 IR = bit("IR", 61, "read allowed")
@@ -226,7 +228,7 @@ def _layouts(c_bit: int, had: int) -> tuple[Layout, Layout]:
     """Leaf and pointer: the C-bit is cut out of the address field; A and D are hardware's as HAD says."""
     address = [ADDRESS]
     if c_bit:
-        address = [Field(ADDRESS.name, c_bit - 1, 12, ADDRESS.meaning), bit("C", c_bit, "memory is encrypted")]
+        address = [evolve(ADDRESS, hi=c_bit - 1), bit("C", c_bit, "memory is encrypted")]
         address += [reserved(51, c_bit + 1)] if c_bit < 51 else []
     accessed = bit("A", 5, "accessed", "hardware" if had else "ignored")
     dirty = bit("D", 6, "dirty", "hardware" if had == 3 else "ignored")

@@ -19,6 +19,7 @@ from hitless_arm_smmu.command_layouts import (
     CFGI_STE,
     CFGI_STE_RANGE,
     LAYOUTS,
+    NOT_MODELLED,
     RESUME,
     SYNC,
     TLBI_EL2_ALL,
@@ -75,6 +76,7 @@ class ArmSmmuCommands:
     nested_after_wait = True  # ARM-TLBI-17
     atc_after_wait = True  # ARM-SYNC-4
     layouts: Mapping[str, Layout] = {layout.name: layout for layout in LAYOUTS.values()}
+    not_modelled = tuple(f"{name}: taken for an unknown opcode" for name in NOT_MODELLED)
 
     def __init__(self, features: ArmSmmuFeatures, page_format: PageFormat) -> None:
         self._ril = features.ril
@@ -140,6 +142,9 @@ class ArmSmmuCommands:
         return (self._sync | (value & 0xFFFF_FFFF) << 32, store_pa)
 
     # -- decoding
+
+    def layout(self, words: Words) -> Layout | None:
+        return LAYOUTS.get(words[0] & 0xFF)
 
     def decode(self, words: Words) -> Sequence[Effect]:
         """What the unit is sure to do; reserved bits and unknown opcodes are CERROR_ILL (ARM-CMD-8).

@@ -33,7 +33,7 @@ CODES = {
 """Codes by name (ARM-EVT-3)."""
 
 _HEAD = (
-    Field("code", 7, 0),
+    Field("code", 7, 0, values={code: name for name, code in CODES.items()}),
     ignored(10, 8),
     bit("SSV", 11, "SSID counts"),
     Field("SSID", 31, 12),
@@ -49,7 +49,7 @@ _REQUEST = (
     ignored(107, 106),
     bit("TTRnW", 108, "the walk's access: 1: read"),
     ignored(127, 109),
-    Field("input address", 191, 128),
+    Field("input address", 191, 128, unit=1),
 )
 _GPCF = bit("GPCF", 80, "granule protection check failed")
 
@@ -66,7 +66,7 @@ FETCH = _layout(
     _GPCF,
     ignored(191, 81),
     ignored(194, 192),
-    Field("FetchAddr[51:3]", 243, 195, "of what could not be read"),
+    Field("FetchAddr[51:3]", 243, 195, "of what could not be read", unit=1 << 3),
     ignored(255, 244),
 )
 """F_STE_FETCH, F_CD_FETCH, F_VMS_FETCH."""
@@ -77,7 +77,7 @@ WALK = _layout(
     ignored(96, 81),
     *_REQUEST,
     ignored(194, 192),
-    Field("FetchAddr[51:3]", 243, 195, "of the descriptor that could not be read"),
+    Field("FetchAddr[51:3]", 243, 195, "of the descriptor that could not be read", unit=1 << 3),
     ignored(255, 244),
 )
 """F_WALK_EABT."""
@@ -89,7 +89,7 @@ TRANSLATION = _layout(
     ignored(96, 96),
     *_REQUEST,
     ignored(203, 192),
-    Field("IPA[51:12]", 243, 204, "that stage 2 refused"),
+    Field("IPA[51:12]", 243, 204, "that stage 2 refused", unit=1 << 12),
     ignored(255, 244),
 )
 """F_TRANSLATION, F_ADDR_SIZE, F_ACCESS, F_PERMISSION, F_TLB_CONFLICT, and the others that tell of a request."""
@@ -174,9 +174,12 @@ class ArmSmmuEvents:
             "input address": fault.iova,
         }
 
+    def layout(self, words: Words) -> Layout | None:
+        return self.layouts.get(_NAME_OF.get(words[0] & 0xFF, ""))
+
     def decode(self, words: Words) -> dict[str, int | str]:
         name = _NAME_OF.get(words[0] & 0xFF)
-        fields = (self.layouts[name] if name else TRANSLATION).decode(words)
+        fields = (self.layout(words) or TRANSLATION).decode(words)
         return {"event": name or f"unknown code {words[0] & 0xFF:#x}", **fields}
 
     def illegal_command(self, words: Words, pa: int) -> Words | None:

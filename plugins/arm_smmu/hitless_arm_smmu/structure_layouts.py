@@ -4,6 +4,8 @@ Spec: IHI0070 chapter 5; 6.3 for the registers. Facts: ARM-STE-*, ARM-CD-*. Bits
 belong to features that are not modelled, or are reserved; an SMMU may ignore the latter (ARM-STE-7).
 """
 
+from attrs import evolve
+
 from hitless.bits import Field, Layout, bit, ignored
 from hitless_arm_smmu.layouts import gaps
 
@@ -26,14 +28,14 @@ def _layout(name: str, source: str, width: int, *fields: Field) -> Layout:
 def _at(dword: int, *fields: Field) -> tuple[Field, ...]:
     """Fields of one 64-bit word of a structure, given by their bits in that word."""
     base = 64 * dword
-    return tuple(Field(f.name, f.hi + base, f.lo + base, f.meaning, f.role, f.fixed, f.values) for f in fields)
+    return tuple(evolve(f, hi=f.hi + base, lo=f.lo + base) for f in fields)
 
 
 STRTAB_BASE = _layout(
     "STRTAB_BASE and STRTAB_BASE_CFG",
     "IHI0070 6.3",
     128,
-    *_at(0, Field("ADDR", 51, 6, "of the table"), bit("RA", 62, "read-allocate hint")),
+    *_at(0, Field("ADDR", 51, 6, "of the table", unit=1 << 6), bit("RA", 62, "read-allocate hint")),
     *_at(
         1,
         Field("LOG2SIZE", 5, 0, "bits of a StreamID"),
@@ -48,7 +50,7 @@ L1STD = _layout(
     "IHI0070 5.1",
     64,
     Field("Span", 4, 0, "2**(n-1) STEs; 0: none"),
-    Field("L2Ptr", 51, 6, "of the STEs"),
+    Field("L2Ptr", 51, 6, "of the STEs", unit=1 << 6),
 )
 
 STE = _layout(
@@ -60,7 +62,7 @@ STE = _layout(
         bit("V", 0, "valid"),
         Field("Config", 3, 1, "what requests go through", values=_CONFIG),
         Field("S1Fmt", 5, 4, "of the table of CDs", values={0: "linear", 1: "64 CDs a leaf", 2: "1024 CDs a leaf"}),
-        Field("S1ContextPtr", 51, 6, "the CD, or the table of CDs"),
+        Field("S1ContextPtr", 51, 6, "the CD, or the table of CDs", unit=1 << 6),
         Field("S1CDMax", 63, 59, "bits of a SubstreamID; 0: one CD"),
     ),
     *_at(
@@ -102,7 +104,7 @@ STE = _layout(
         bit("S2NSA", 1, "outputs are Non-secure"),
         bit("S2SL0_2", 2, "start level, bit 2"),
         bit("S2DS", 3, "52-bit descriptors"),
-        Field("S2TTB", 51, 4, "root table"),
+        Field("S2TTB", 51, 4, "root table", unit=1 << 4),
     ),
     *_at(4, Field("MECID", 63, 48, "memory encryption context, in a Realm")),
 )
@@ -112,7 +114,7 @@ L1CD = _layout(
     "IHI0070 5.3",
     64,
     bit("V", 0, "valid"),
-    Field("L2Ptr", 51, 12, "of the CDs"),
+    Field("L2Ptr", 51, 12, "of the CDs", unit=1 << 12),
 )
 
 CD = _layout(
@@ -150,8 +152,18 @@ CD = _layout(
         bit("ASET", 47, "the ASID is not shared with CPUs"),
         Field("ASID", 63, 48),
     ),
-    *_at(1, bit("NSCFG0", 0, "TTB0 is Non-secure"), bit("HAD0", 1, "table attributes ignored"), Field("TTB0", 51, 4)),
-    *_at(2, bit("NSCFG1", 0, "TTB1 is Non-secure"), bit("HAD1", 1, "table attributes ignored"), Field("TTB1", 51, 4)),
+    *_at(
+        1,
+        bit("NSCFG0", 0, "TTB0 is Non-secure"),
+        bit("HAD0", 1, "table attributes ignored"),
+        Field("TTB0", 51, 4, "root table", unit=1 << 4),
+    ),
+    *_at(
+        2,
+        bit("NSCFG1", 0, "TTB1 is Non-secure"),
+        bit("HAD1", 1, "table attributes ignored"),
+        Field("TTB1", 51, 4, "root table", unit=1 << 4),
+    ),
     *_at(2, bit("DS", 58, "52-bit descriptors"), bit("PIE", 59, "indirect permissions")),
     *_at(3, Field("MAIR0", 31, 0, "memory types 0 to 3"), Field("MAIR1", 63, 32, "memory types 4 to 7")),
 )

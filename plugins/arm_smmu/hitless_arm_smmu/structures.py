@@ -36,11 +36,18 @@ _FULL_ATS, _SPLIT_ATS = 1, 2
 class ArmSmmuStructures:
     """Reader and writer of the structures of one SMMU.
 
-    A tag is VMID, or VMID | ASID << 16 where there is a stage 1. Not modelled: both halves of a CD at once (the
-    lower one is used), TBI, stalls, EL2 streams, VMSAv8-32 tables.
+    A tag is VMID, or VMID | ASID << 16 where there is a stage 1.
     """
 
     layouts: Mapping[str, Layout] = LAYOUTS
+    not_modelled = (
+        "both halves of a CD at once: the lower one is used",
+        "TBI",
+        "stalls",
+        "EL2 streams",
+        "VMSAv8-32 tables",
+        "bits of STE and CD that have no field here: they belong to other features, or are reserved (ARM-STE-7)",
+    )
 
     def __init__(self, features: ArmSmmuFeatures, page_format: PageFormat) -> None:
         self._features = features

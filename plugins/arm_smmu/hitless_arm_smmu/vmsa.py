@@ -48,12 +48,12 @@ class Vmsa(PageFormat):
         self.oa_bits = config.output_bits
         self.run_mix = config.bbml > 0
         top = 49 if config.ds else 47
-        self._low = Field("address", top, config.granule_lg2)
+        self._low = Field("address", top, config.granule_lg2, "next table", unit=1 << config.granule_lg2)
         self._high: Field | None = None
         if config.ds:
-            self._high = Field("address[51:50]", 9, 8)
+            self._high = Field("address[51:50]", 9, 8, unit=1 << 50)
         elif config.lpa:
-            self._high = Field("address[51:48]", 15, 12)
+            self._high = Field("address[51:48]", 15, 12, unit=1 << 48)
         self._high_at = Field("upper address bits", 51, top + 1)
         self._runs = RUNS_LG2[config.granule_lg2] if config.runs else {}
         self._leaves = {n: self._leaf_layout(self.levels[n]) for n in range(len(self.levels)) if self._holds_leaf(n)}
@@ -89,7 +89,7 @@ class Vmsa(PageFormat):
         """Bits of a page (Arm level 3), or of a block, which has nT and reserved bits below its address."""
         lo, kind = level.lo, "block" if level.number else "page"
         fields = [evolve(TYPE, fixed=BLOCK if level.number else PAGE_OR_TABLE), *self._attr_fields()]
-        fields += [Field("OA", self._low.hi, lo, "output address"), *self._other_leaf_fields()]
+        fields += [Field("OA", self._low.hi, lo, "output address", unit=1 << lo), *self._other_leaf_fields()]
         if self._high:
             fields.append(evolve(self._high, name=self._high.name.replace("address", "OA")))
         if not self.config.ds:

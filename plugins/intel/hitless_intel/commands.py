@@ -59,6 +59,9 @@ class IntelCommands:
 
     nested_after_wait: ClassVar[bool] = False  # one command takes both (INTEL-INV-12)
     atc_after_wait: ClassVar[bool] = False  # IOTLB, device TLB, one wait (INTEL-QI-9)
+    not_modelled: ClassVar[Sequence[str]] = tuple(
+        f"{name}: hardware takes it, and it concerns nothing that is modelled" for name in NOT_MODELLED.values()
+    )
 
     def __init__(self, features: IntelFeatures, format_name: str = SECOND_STAGE) -> None:
         wide = features.scalable(format_name) or features.wide_descriptors
@@ -147,6 +150,9 @@ class IntelCommands:
         return (low, high) if self.words == 2 else (low, high, 0, 0)
 
     # -- decoding
+
+    def layout(self, words: Words) -> Layout | None:
+        return self._by_type.get(descriptor_type(words[0]))
 
     def decode(self, words: Words) -> Sequence[Effect]:
         """What the unit does; it stops its queue at a bad descriptor (INTEL-QI-10)."""

@@ -25,22 +25,27 @@ ALL_OF_PASID = 2
 PASIDS_OF_DOMAIN, ONE_PASID, EVERY_PASID = 0, 1, 3
 """Granularities of the PASID cache descriptor."""
 
-_TYPE = (Field("type[3:0]", 3, 0), Field("type[6:4]", 11, 9))
 _DID = Field("DID", 31, 16)
 _PASID = Field("PASID", 51, 32)
 _RANGE = (
     Field("AM", 69, 64, "2^(12+AM) bytes"),
     bit("IH", 70, "1: only leaves changed"),
     reserved(75, 71),
-    Field("address", 127, 76),
+    Field("address", 127, 76, unit=1 << 12),
 )
+
+
+def _type(kind: int) -> tuple[Field, ...]:
+    """The two parts of a descriptor's type."""
+    return (Field("type[3:0]", 3, 0, fixed=kind & 0xF), Field("type[6:4]", 11, 9, fixed=kind >> 4))
+
 
 LAYOUTS = {
     CONTEXT_CACHE: Layout(
         "context cache invalidate",
         "VT-d 5.10 6.5.2",
         (
-            *_TYPE,
+            *_type(CONTEXT_CACHE),
             Field("G", 5, 4, values={GLOBAL: "global", DOMAIN: "domain", DEVICE: "device"}),
             reserved(8, 6),
             reserved(15, 12),
@@ -56,7 +61,7 @@ LAYOUTS = {
         "IOTLB invalidate",
         "VT-d 5.10 6.5.2.3",
         (
-            *_TYPE,
+            *_type(IOTLB),
             Field("G", 5, 4, values={GLOBAL: "global", DOMAIN: "domain", PAGE: "page in domain"}),
             bit("DW", 6, "drain writes"),
             bit("DR", 7, "drain reads"),
@@ -72,7 +77,7 @@ LAYOUTS = {
         "device TLB invalidate",
         "VT-d 5.10 6.5.2.5",
         (
-            *_TYPE,
+            *_type(DEVICE_TLB),
             reserved(8, 4),
             Field("PFSID[3:0]", 15, 12),
             Field("MIP", 20, 16, "pending invalidations; 0: no limit below 32"),
@@ -82,7 +87,7 @@ LAYOUTS = {
             Field("PFSID[15:4]", 63, 52),
             bit("S", 64, "size is coded in the address"),
             reserved(75, 65),
-            Field("address", 127, 76),
+            Field("address", 127, 76, unit=1 << 12),
         ),
         128,
     ),
@@ -90,7 +95,7 @@ LAYOUTS = {
         "wait",
         "VT-d 5.10 6.5.2.8",
         (
-            *_TYPE,
+            *_type(WAIT),
             bit("IF", 4, "interrupt"),
             bit("SW", 5, "write status"),
             bit("FN", 6, "later descriptors wait"),
@@ -99,7 +104,7 @@ LAYOUTS = {
             reserved(31, 12),
             Field("status data", 63, 32),
             reserved(65, 64),
-            Field("status address", 127, 66),
+            Field("status address", 127, 66, unit=1 << 2),
         ),
         128,
     ),
@@ -107,7 +112,7 @@ LAYOUTS = {
         "PASID IOTLB invalidate",
         "VT-d 5.10 6.5.2",
         (
-            *_TYPE,
+            *_type(PASID_IOTLB),
             Field("G", 5, 4, values={ALL_OF_PASID: "all of the PASID", PAGE: "page"}),
             reserved(8, 6),
             reserved(15, 12),
@@ -122,7 +127,7 @@ LAYOUTS = {
         "PASID cache invalidate",
         "VT-d 5.10 6.5.2",
         (
-            *_TYPE,
+            *_type(PASID_CACHE),
             Field("G", 5, 4, values={PASIDS_OF_DOMAIN: "domain", ONE_PASID: "PASID", EVERY_PASID: "global"}),
             reserved(8, 6),
             reserved(15, 12),
@@ -137,9 +142,8 @@ LAYOUTS = {
         "PASID device TLB invalidate",
         "VT-d 5.10 6.5.2",
         (
-            Field("type[3:0]", 3, 0),
+            *_type(PASID_DEVICE_TLB),
             Field("MIP", 8, 4, "pending invalidations; 0: no limit below 32"),
-            Field("type[6:4]", 11, 9),
             Field("PFSID[3:0]", 15, 12),
             Field("SID", 31, 16),
             _PASID,
@@ -147,7 +151,7 @@ LAYOUTS = {
             bit("G", 64, "all PASIDs"),
             reserved(74, 65),
             bit("S", 75, "size is coded in the address"),
-            Field("address", 127, 76),
+            Field("address", 127, 76, unit=1 << 12),
         ),
         128,
     ),

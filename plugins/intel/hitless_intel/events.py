@@ -17,7 +17,7 @@ RECORD = Layout(
     "VT-d 11.4.14",
     (
         ignored(11, 0),
-        Field("FI", 63, 12, "page address"),
+        Field("FI", 63, 12, "page address", unit=1 << 12),
         Field("SID", 79, 64),
         ignored(91, 80),
         bit("T2", 92, "with T1: page request"),
@@ -81,6 +81,9 @@ class IntelEvents:
     def illegal_command(self, words: Words, pa: int) -> Words | None:
         """Fault status with IQE, and no fault record behind it: F is 0 (INTEL-FLT-6, INTEL-QI-10)."""
         return (IQE, 0)
+
+    def layout(self, words: Words) -> Layout | None:
+        return RECORD if any(words[1:]) else STATUS
 
     def decode(self, words: Words) -> dict[str, int | str]:
         """A fault record by field; with nothing in its upper half, the fault status."""

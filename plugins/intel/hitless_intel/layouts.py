@@ -46,7 +46,7 @@ def structure_layouts(haw: int, *, second_stage_dirty: bool) -> Mapping[str, Lay
 def _pointer(name: str, meaning: str, haw: int, word: int = 0) -> tuple[Field, ...]:
     """A 4 KiB aligned address in one of a structure's 64-bit words, and what lies above it."""
     base = 64 * word
-    return (Field(name, base + haw - 1, base + 12, meaning), reserved(base + 63, base + haw))
+    return (Field(name, base + haw - 1, base + 12, meaning, unit=1 << 12), reserved(base + 63, base + haw))
 
 
 def _register(haw: int) -> Layout:

@@ -74,13 +74,13 @@ class SecondStage(PageFormat):
         fields.append(bit("PS", 7, "1: leaf", fixed=1) if level.number else ignored(7, 7))
         if level.number:
             fields.append(reserved(level.lo - 1, 12))
-        fields.append(Field("address", self.oa_bits - 1, level.lo, "page"))
+        fields.append(Field("address", self.oa_bits - 1, level.lo, "page", unit=1 << level.lo))
         return Layout(f"VT-d second-stage leaf, level {level.spec_level}", "VT-d 9.8", (*fields, *self._high()))
 
     def _table_layout(self, level: Level) -> Layout:
         fields = [R, W_BIT, ignored(6, 2), bit("PS", 7, "0: pointer", "reserved", 0)]
         fields += [bit("A", A_BIT, "accessed", self._role), ignored(10, 9), reserved(11, 11)]
-        fields.append(Field("address", self.oa_bits - 1, 12, "next table"))
+        fields.append(Field("address", self.oa_bits - 1, 12, "next table", unit=1 << 12))
         return Layout(f"VT-d second-stage pointer, level {level.spec_level}", "VT-d 9.8", (*fields, *self._high()))
 
     def _high(self) -> tuple[Field, ...]:

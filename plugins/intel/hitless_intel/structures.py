@@ -1,12 +1,10 @@
 """From a device and a PASID to the tables that translate its requests, as a VT-d unit reads its structures.
 
 Spec: VT-d 5.10, sections 3.4, 7.1.3 and 9.1 to 9.6. Facts: INTEL-CTX-*, INTEL-FLT-*.
-
-Not modelled: the host permission table (HPTE), EPTR, page requests (PRE); their bits are read and let be.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from hitless.bits import Layout
 from hitless.hardware.structures import (
@@ -68,6 +66,11 @@ class IntelStructures:
     Args:
         page_format: the format that the unit's domain uses; structures that describe just it lead to this object.
     """
+
+    not_modelled: ClassVar[Sequence[str]] = tuple(
+        f"{what}: its bits are read and let be"
+        for what in ("the host permission table (HPTE, HPTPTR)", "EPTR", "page requests (PRE)")
+    )
 
     def __init__(self, page_format: PageFormat, features: IntelFeatures) -> None:
         self.layouts: Mapping[str, Layout] = structure_layouts(features.haw, second_stage_dirty=features.ssads)

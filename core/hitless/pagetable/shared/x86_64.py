@@ -85,12 +85,13 @@ class X86_64(PageFormat):  # noqa: N801 - the architecture's name
         lo = self.levels[level].lo
         fields = [P, RW, US, PWT, PCD, *map(self._role, (A, D, G, EA, XD)), ignored(9, 9), ignored(11, 11)]
         fields += [PAT_4K] if level == 0 else [bit("PS", 7, PS.meaning, fixed=1), PAT_LARGE, reserved(lo - 1, 13)]
-        address = Field("address", self.oa_bits - 1, lo, "page")
+        address = Field("address", self.oa_bits - 1, lo, "page", unit=1 << lo)
         return Layout(f"{self.name} leaf, level {level + 1}", self.source, (*fields, address, *self._above))
 
     def _table_layout(self, level: int) -> Layout:
         fields = [P, RW, US, PWT, PCD, *map(self._role, (A, EA, XD)), ignored(6, 6), ignored(9, 8), ignored(11, 11)]
-        fields += [bit("PS", 7, "0: pointer", "reserved", 0), Field("address", self.oa_bits - 1, 12, "next table")]
+        fields.append(bit("PS", 7, "0: pointer", "reserved", 0))
+        fields.append(Field("address", self.oa_bits - 1, 12, "next table", unit=1 << 12))
         return Layout(f"{self.name} pointer, level {level + 1}", self.source, (*fields, *self._above))
 
     @property
