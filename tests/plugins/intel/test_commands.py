@@ -100,7 +100,7 @@ ranges = st.tuples(st.integers(0, (1 << 36) - 1), st.integers(1, 1 << 20)).map(
 
 @given(ranges, st.sampled_from([9, 18, 63]), st.booleans())
 def test_blocks_cover_exactly_the_target(bounds, mamv, pointers):
-    """Aligned blocks, from first to last and nothing beyond, none above MAMV (E1); the domain, where they are too many."""
+    """Aligned blocks, from first to last, none above MAMV (E1); the domain, where they are too many."""
     first, last = bounds
     commands = IntelCommands(IntelFeatures(mamv=mamv))
     found = commands.invalidate(Target(first, last, 12, None, pointers), DID)
