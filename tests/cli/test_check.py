@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from hasty import hasty_config
 
+from hasty import hasty_config
 from hitless import __version__
 from hitless.check.scenarios import SCENARIOS
 

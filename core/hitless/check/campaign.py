@@ -119,8 +119,11 @@ class Task:
             found.plans += 1
             found.steps += row.report.steps
             found.facts += row.report.facts
-            for each, story in row.told or ():
-                who, place = f"{story.who}, mutant {row.id}", (row.vendor, row.format, row.scenario, row.features)
+            who, place = f"{row.format}, mutant {row.id}", (row.vendor, row.format, row.scenario, row.features)
+            stories = row.told
+            if stories is None and self.stories:  # it was run, not planned
+                stories = [(each, tell_plainly(each, who=who)) for each in row.report.shortest]
+            for each, story in stories or ():
                 found.violations.append(Told(*place, each.rule, each.step, True, _named(story, who, again)))
         for change in () if self.ids else run_harmless(registry, self.vendor, self.format, self.features):
             found.harmless.append(Harmless(**change.as_json() | {"rules": change.rules}))

@@ -20,7 +20,7 @@ class Vendor:
         name: the vendor's name.
         distribution, version: who shipped the plugin.
         features: an instance of the vendor's features class.
-        rules: makers of a vendor's own rules, for the checker.
+        rules: gives makers of the vendor's own rules, for the checker.
         mutants: gives the vendor's own mutants, harmless changes and reasons; see :mod:`hitless.check.mutants`.
         origins: for each strategy the distribution (and extension) that answered.
         structures: None: a unit takes each device's root table, format and tag from the domain.
@@ -39,5 +39,5 @@ class Vendor:
     ownership: Ownership
     origins: Mapping[str, str]
     structures: Structures | None = None
-    rules: tuple[Callable[[], Any], ...] = ()
+    rules: Callable[[], Sequence[Callable[[], Any]]] = tuple
     mutants: Callable[[], Sequence[Any]] = tuple

@@ -112,7 +112,7 @@ _STORE = re.compile(
 )
 _INVALIDATE = re.compile(rf"invalidate (\S+) tag {_N} \[{_N}, {_N}\] (.+)")
 _FOLD = re.compile(rf"fold {_N} {_N} {_N} -> @{_N}(?: {_N} x{_N})?(?: clears {_N})?")
-_OWN = re.compile(rf"own (\S+) \[{_N}, {_N}\) owner {_N} size (\S+) drops (\S+)")
+_OWN = re.compile(rf"own (\S+(?: \S+)*?) \[{_N}, {_N}\) owner {_N} size (\S+) drops (\S+)")
 
 
 def _parse_store(line: str) -> Store | None:

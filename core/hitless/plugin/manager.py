@@ -236,7 +236,8 @@ class VendorRegistry:
             page_format=formats[name],
             features=chosen,
             origins=origins,
-            mutants=partial(_mutants, manager, vendor, strategy),
+            rules=partial(_joined, manager, vendor, "rules", strategy),
+            mutants=partial(_joined, manager, vendor, "mutants", strategy),
             **answers,
         )
 
@@ -272,12 +273,12 @@ def _ask(manager: pluggy.PluginManager, vendor: str, hook: str, **arguments: Any
     return answer
 
 
-def _mutants(manager: pluggy.PluginManager, vendor: str, strategy: Mapping[str, Any]) -> list[Any]:
-    """The mutants of a vendor and of its extensions."""
+def _joined(manager: pluggy.PluginManager, vendor: str, hook: str, strategy: Mapping[str, Any]) -> list[Any]:
+    """What a vendor and its extensions answer together: a hook that everybody adds to."""
     try:
-        return [each for answer in reversed(manager.hook.mutants(**strategy)) for each in answer]
+        return [each for answer in reversed(getattr(manager.hook, hook)(**strategy)) for each in answer]
     except Exception as error:
-        raise PluginError("hook mutants failed", who=vendor, why=_cause(error), do="mend the plugin") from error
+        raise PluginError(f"hook {hook} failed", who=vendor, why=_cause(error), do="mend the plugin") from error
 
 
 def _features_class(manager: pluggy.PluginManager, vendor: str) -> type:

@@ -5,7 +5,7 @@ configuration names for it, and with nobody else's. The first answer that is not
 extension answers first (``tryfirst``) or wraps the answer (``wrapper=True``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import pluggy
@@ -94,6 +94,17 @@ class StructuresHook(Protocol):
         """
 
 
+class RulesHook(Protocol):
+    """Rules of a vendor's, or a stranger's, own, for the checker."""
+
+    def rules(self, page_format: PageFormat, features: Any) -> Sequence[Callable[[], Any]]:
+        """Makers of rules: each gives a fresh :class:`hitless.check.rules.Rule`, whose id begins with the distribution.
+
+        Optional, and asked only when plans are checked: import what it takes inside the hook. Every plugin that
+        implements it is asked, and the answers are joined: an extension adds its own.
+        """
+
+
 class MutantsHook(Protocol):
     """The vendor's own mistakes, for the checker."""
 
@@ -159,6 +170,11 @@ class Specs:
     @hookspec(firstresult=True)
     def structures(self, page_format: PageFormat, features: Any) -> Structures:
         """See :class:`StructuresHook`."""
+        raise NotImplementedError
+
+    @hookspec
+    def rules(self, page_format: PageFormat, features: Any) -> Sequence[Callable[[], Any]]:
+        """See :class:`RulesHook`."""
         raise NotImplementedError
 
     @hookspec

@@ -21,6 +21,7 @@ from hitless.refresh.merge import Merger, Outcome, carried
 from hitless.refresh.recipes import Kind
 from hitless.refresh.slots import Ranges, Slot, Table, joined_attrs, slots, without
 from hitless.refresh.target import Piece, PlanRequest, Segment
+from hitless.units import align_down, align_up
 
 
 class Entry(NamedTuple):
@@ -325,7 +326,7 @@ class Survey:
         """Owe an invalidation for unchanged leaves that the conversion touches."""
         lg2, number = laid.size.lg2, laid.size.level
         end = laid.iova + (laid.entries << self._fmt.levels[number].lo)
-        for start, stop in ranges:
+        for start, stop in _inside(ranges, align_down(laid.iova, lg2), align_up(end, lg2)):
             at, until = max(start, laid.iova) >> lg2 << lg2, min(-(-stop >> lg2) << lg2, end)
             if at < until:
                 self.changes.owed.append(Target(at, until - 1, lg2, number, False))

@@ -46,5 +46,5 @@ def all_rules(subject: Subject) -> list[Rule]:
         WaitsFirst(),
         SmallestCommand(),
         TablesAreHost(),
-        *(make() for make in subject.vendor.rules),
+        *(make() for make in subject.vendor.rules()),
     ]
