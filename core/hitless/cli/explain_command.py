@@ -46,7 +46,7 @@ def command(what: str, words: Sequence[str], level: int | None, features: Sequen
 
     \b
     hitless explain amd/v1 0x6000000080000001 --level 2
-    hitless explain arm_smmu/ste 0xd 0 0x2c7940170001 0x80000000 0 0 0 0
+    hitless explain arm_smmu/ste 0xd 0 0x040d359000001234 0x90000000 0 0 0 0
     hitless explain amd/command 0x3000000100000000 0x5ffff001
     """
     numbers = [_word(word) for word in words]
