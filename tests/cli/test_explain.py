@@ -157,6 +157,33 @@ def test_an_illegal_structure_says_why(hitless):
     assert each["source"] == "48882 2.2.6.3"
 
 
+@pytest.mark.parametrize(
+    ("what", "words", "features", "default", "then"),
+    [
+        # a 16K page has no address bits below 14; a unit without second-stage A and D has no SSADE; nor HAW 48 bit 48
+        ("arm_smmu/stage2", ("0x800017ff", "--level", "3"), ("granule=16K",), False, True),
+        ("intel/pasid", ("0x209", *"0000000"), ("ssads=true", "mode=scalable"), True, False),
+        ("intel/pasid-dir", ("0x1000000001001",), ("haw=48",), False, True),
+    ],
+)
+def test_features(what, words, features, default, then, hitless):
+    """What is illegal on some hardware is legal on other; --feature tells which is meant."""
+    options = [each for feature in features for each in ("--feature", feature)]
+    for more, illegal in (((), default), (options, then)):
+        ended = hitless("explain", what, *words, *more)
+        assert ended.status == 0
+        assert ("illegal, must be 0x0" in ended.out) is illegal
+        assert ("ILLEGAL" in ended.out.splitlines()[0]) is illegal
+
+
+def test_wide_descriptors(hitless):
+    """In scalable mode a descriptor has four words, of which the upper two are 0."""
+    ended = hitless("explain", "intel/command", "0x4200f2", "0x200049", "0", "1", "--feature", "mode=scalable")
+    (first, *_) = ended.out.splitlines()
+    assert first.startswith("0x4200f2 0x200049 0x0 0x1: IOTLB invalidate")
+    assert "bits 255:128 (reserved 255:128) must be 0x0, not 0x10000000000000000" in ended.out
+
+
 def test_several_structures(hitless):
     """They stand one after the other, as commands do."""
     words = hitless("explain", "intel/root", "0x1001", "0", "0x2001", "0", "--json", "-").json["words"]
@@ -222,6 +249,8 @@ def test_json(hitless):
         (("amd/dte", "1", "2", "3"), "dte (DTE) of amd has 4 words of 64 bits, 3 are given"),
         (("intel/pasid", *"123456789"), "pasid (PASID table entry) of intel has 8 words of 64 bits, 9 are given"),
         (("arm_smmu/ste", "1"), "has 8 words of 64 bits, 1 are given"),
+        (("amd/v1", "1", "--feature", "nothing=1"), "there is no feature 'nothing'"),
+        (("amd/v1", "1", "--feature", "mode=9"), "mode may be 1, 2, 3, 4, 5, 6"),
     ],
 )
 def test_what_cannot_be_explained(arguments, said, hitless):

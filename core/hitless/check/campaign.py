@@ -20,6 +20,7 @@ from hitless.check.subject import Subject
 from hitless.check.suite import Row, check_on, ground_of, scenario_named
 from hitless.config import load_checked, open_registry
 from hitless.errors import Refused as RefusedPlan
+from hitless.explain.variants import feature_text
 from hitless.plugin import VendorRegistry
 
 Kind: TypeAlias = Literal["scenarios", "mutants", "deletions"]
@@ -191,11 +192,6 @@ class _Repeat:
             return tell(subject, violation, title=title, again=again, vendor=self.vendor)
 
         return told
-
-
-def feature_text(value: Any) -> str:
-    """A feature's value as options and configurations write it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 # -- processes

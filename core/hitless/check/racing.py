@@ -9,7 +9,7 @@ from hitless.check.stage import Stage
 from hitless.iommufd import Domain
 from hitless.memory import Arena
 from hitless.pagetable import Leaf, Position, entry_pa
-from hitless.plan import Step, Wait
+from hitless.plan import Clean, Invalidate, Step, Wait
 
 
 @define(eq=False)
@@ -84,7 +84,8 @@ class Race:
 
     def _step(self, step: Step | None) -> None:
         """The wait behind a change ends what the walker may hold of the old tables."""
-        self._moment()
+        if not isinstance(step, Invalidate | Clean):  # between commands nothing differs
+            self._moment()
         if isinstance(step, Wait):
             self._moved |= {iova for iova, held in self._held.items() if self._entry(iova) != held}
 

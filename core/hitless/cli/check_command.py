@@ -1,9 +1,8 @@
 """``hitless check``: every scenario, over every interleaving; and the checker by mutants and deletions."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -15,6 +14,7 @@ from hitless.check.suite import feature_sets
 from hitless.cli.check_config import config_tasks
 from hitless.cli.check_table import show_findings, show_refusals, tell_broken
 from hitless.cli.main import STATUS, again
+from hitless.cli.options import given_features
 from hitless.cli.output import json_option, write_json
 from hitless.cli.progress import progress_bars
 from hitless.cli.text import plain
@@ -187,7 +187,7 @@ def _tasks(
     if mutant:
         _known_mutant(registry, places, mutant)
     for vendor, name in places:
-        given = _given(registry, vendor, features) if features else None
+        given = given_features(registry, vendor, features) if features else None
         for kind in kinds:
             if kind == "mutants":
                 yield Task("mutants", vendor, name, given or {}, (mutant,) if mutant else (), stories=bool(mutant))
@@ -223,24 +223,3 @@ def _known_mutant(registry: VendorRegistry, places: Sequence[tuple[str, str]], m
         known |= dict.fromkeys(each.id for each in all_mutants(registry.resolve(vendor, name)))
     if mutant not in known:
         raise BadInput(f"there is no mutant {mutant!r}", do=f"choose one of {', '.join(known)}")
-
-
-def _given(registry: VendorRegistry, vendor: str, features: Sequence[str]) -> Mapping[str, Any]:
-    """Features as options say them, for a vendor.
-
-    Raises:
-        BadInput: it has no such feature, the value is not legal, or hardware does not have the combination.
-    """
-    infos = {info.name: info for info in registry.features(vendor)}
-    chosen: dict[str, Any] = {}
-    for text in features:
-        name, _, value = text.partition("=")
-        if name not in infos:
-            raise BadInput(f"there is no feature {name!r}", who=vendor, do=f"it has {', '.join(infos)}")
-        legal = {str(each).lower(): each for each in infos[name].values}
-        if legal and value.lower() not in legal:
-            raise BadInput(f"{text!r} is not legal", who=vendor, do=f"{name} may be {', '.join(legal)}")
-        chosen[name] = legal[value.lower()] if legal else type(infos[name].default)(value)
-    if faults := registry.feature_faults(vendor, chosen):
-        raise BadInput("; ".join(faults), who=vendor, do="give other values, or more of them")
-    return chosen

@@ -8,6 +8,7 @@ import click
 
 from hitless import __version__
 from hitless.bits import Layout
+from hitless.cli.options import given_features
 from hitless.cli.output import json_option, write_json
 from hitless.cli.text import plain
 from hitless.config import open_registry
@@ -29,8 +30,15 @@ QUEUES = ("command", "event")
 @click.argument("what", metavar="NAME")
 @click.argument("words", metavar="WORD...", nargs=-1, required=True)
 @click.option("--level", type=int, help="The table's level, in the vendor's own numbering; only for page formats.")
+@click.option(
+    "--feature",
+    "features",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="As hardware with this value has it, other features being default; may be repeated.",
+)
 @json_option
-def command(what: str, words: Sequence[str], level: int | None, json_file: str | None) -> int:
+def command(what: str, words: Sequence[str], level: int | None, features: Sequence[str], json_file: str | None) -> int:
     """Decode WORDs of NAME: a page format (amd/v1), a structure (amd/dte), VENDOR/command or VENDOR/event.
 
     Without --level an entry is explained at every level where it is legal. Structures, commands
@@ -38,14 +46,15 @@ def command(what: str, words: Sequence[str], level: int | None, json_file: str |
 
     \b
     hitless explain amd/v1 0x6000000080000001 --level 2
-    hitless explain arm_smmu/ste 0xd 0 0x2c7940170001 0x80000000 0 0 0 0
+    hitless explain arm_smmu/ste 0xd 0 0x040d359000001234 0x90000000 0 0 0 0
     hitless explain amd/command 0x3000000100000000 0x5ffff001
     """
     numbers = [_word(word) for word in words]
     name, _, kind = what.partition("/")
     registry = open_registry(None, [name])
     formats = registry.format_names(name)
-    vendor = registry.resolve(name, what if what in formats else "")
+    chosen = given_features(registry, name, features)
+    vendor = registry.resolve(name, what if what in formats else "", chosen)
     known = [*formats, *(f"{name}/{each}" for each in (*QUEUES, *_structures(vendor)))]
     if what not in known:
         raise BadInput(f"there is nothing called {what!r}", who=name, do=f"choose one of {', '.join(known)}")

@@ -1,6 +1,6 @@
 """Options that several subcommands share, and the configuration that they make."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -97,3 +97,24 @@ def set_up(
         config = attrs.evolve(config, domain=tuple(attrs.evolve(d, allow_break=True) for d in config.domain))
     check(config, registry)
     return Setup(config, registry, problems)
+
+
+def given_features(registry: VendorRegistry, vendor: str, features: Sequence[str]) -> Mapping[str, Any]:
+    """Features as options say them, for a vendor.
+
+    Raises:
+        BadInput: it has no such feature, the value is not legal, or hardware does not have the combination.
+    """
+    infos = {info.name: info for info in registry.features(vendor)}
+    chosen: dict[str, Any] = {}
+    for text in features:
+        name, _, value = text.partition("=")
+        if name not in infos:
+            raise BadInput(f"there is no feature {name!r}", who=vendor, do=f"it has {', '.join(infos)}")
+        legal = {str(each).lower(): each for each in infos[name].values}
+        if legal and value.lower() not in legal:
+            raise BadInput(f"{text!r} is not legal", who=vendor, do=f"{name} may be {', '.join(legal)}")
+        chosen[name] = legal[value.lower()] if legal else type(infos[name].default)(value)
+    if faults := registry.feature_faults(vendor, chosen):
+        raise BadInput("; ".join(faults), who=vendor, do="give other values, or more of them")
+    return chosen

@@ -28,7 +28,7 @@ def deviations(
 
 
 def feature_text(value: Any) -> str:
-    """A feature's value as a configuration writes it."""
+    """A feature's value as options and configurations write it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

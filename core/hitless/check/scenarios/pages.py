@@ -62,6 +62,6 @@ SCENARIOS = (
     Scenario(
         "scattered",
         "shared pages that lie in no order",
-        everywhere([*pages(2 * M + 7 * PAGE, 9)], ("scattered",), memory=16 * M, hunk_lg2=21),
+        everywhere([*pages(2 * M + 7 * PAGE, 9)], ("scattered",), memory=4 * M, hunk_lg2=21),
     ),
 )

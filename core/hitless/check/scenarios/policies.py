@@ -50,7 +50,6 @@ def _revoked(backing: str) -> Attempt:
     def attempt(ground: Ground) -> Iterator[Case | Trial]:
         with ground.open(Setting(backing)) as stage:
             stage.share_all()
-            stage.hide(G + PAGE)
             yield from _revoke(stage, backing, G + 2 * M, G + 6 * M)
             yield from _revoke(stage, backing, G, 2 * G)
 
