@@ -1,10 +1,13 @@
 """``hitless check``."""
 
 import json
+import os
+import pty
 import runpy
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -174,9 +177,7 @@ def test_a_mutant_without_a_place(hitless):
     ended = hitless(
         "check", "--format", "amd/v1", "--feature", "snp=false", "--mutant", "generic.atc-without-wait-between"
     )
-    if ended.status == 1:
-        pytest.fail("it has a place here now; choose another example")
-    assert ended.status == 2
+    assert (ended.status, ended.out) == (2, "")
     assert "no place" in ended.err
 
 
@@ -283,7 +284,38 @@ def test_a_program_that_cannot_be_written(hitless, tmp_path):
     assert "cannot write" in ended.err
 
 
-# -- processes
+# -- processes, terminals, plugins
+
+
+def test_a_broken_vendor_does_not_stop_the_others(install, hitless):
+    """It is reported, the others are checked, and the status is 2; named, it is an error."""
+    install("dist-broken", "broken_vendor", "raise OSError('no')\n", vendors={"broken": "broken_vendor:plugin"})
+    ended = hitless("check", "--format", "amd/v1", "--scenario", "first-page", "--feature", "mode=4", "--json", "-")
+    assert ended.status == 2
+    assert [each["format"] for each in ended.json["results"]] == ["amd/v1"]
+    assert "plugin 'broken' did not load" in ended.err
+    named = hitless("check", "--vendor", "broken")
+    assert (named.status, named.out) == (2, "")
+
+
+def test_progress_on_a_terminal():
+    """Standard error that is a terminal gets bars; standard output never gets an escape sequence."""
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "hitless.cli", "check", *ONE]
+    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
+    env.pop("NO_COLOR", None)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=slave, env=env) as process:
+        os.close(slave)
+        shown = b""
+        with suppress(OSError):  # a pseudo-terminal ends with an error
+            while part := os.read(master, 1 << 16):
+                shown += part
+        assert process.stdout is not None
+        out = process.stdout.read()
+    os.close(master)
+    assert b"intel/second-stage, scenarios: " in shown
+    assert b"checked" in shown
+    assert b"\x1b" not in out
 
 
 @pytest.mark.slow
