@@ -288,9 +288,7 @@ class Replay(Walking):
             self._line(None, "held", f"the {entry} is in the {_where(place, device)}")
         return [each.leaf for each in found]
 
-    def left(
-        self, iova: int, *, unit: str = "", tag: int | None = None, device: int | None = None
-    ) -> list[CachedLeaf]:
+    def left(self, iova: int, *, unit: str = "", tag: int | None = None, device: int | None = None) -> list[CachedLeaf]:
         """What the unit, or a device's ATC, holds for an IOVA and memory as it stands could not put there again."""
         _, place = self.place(unit, tag, device)
         found = self.stale_entries(place.cache(device), iova)
