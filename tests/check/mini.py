@@ -198,6 +198,7 @@ class MiniCommands:
     facts: Facts
     words: int = 2
     atc_after_wait: bool = False
+    nested_after_wait: bool = False
 
     def invalidate(self, target: Target, tag: int) -> Sequence[Words]:
         bits = LEAVES | (POINTERS if target.tables else 0)

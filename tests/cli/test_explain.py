@@ -68,7 +68,7 @@ def test_commands(hitless):
     ended = hitless("explain", "amd/command", *invalidate)
     assert ended.status == 0
     assert "INVALIDATE_IOMMU_PAGES DomainID=0x1 S=0x1" in ended.out
-    assert "drops cached leaves of tag 0x1 in [0x40000000, 0x7fffffff]" in ended.out
+    assert "of both stages combined, of tag 0x1 (mask 0xffff) in [0x40000000, 0x7fffffff]" in ended.out
     assert "AMD-INV-2" in ended.out
     two = hitless("explain", "amd/command", *invalidate, "0x1000000000001001", "5", "--json", "-").json["words"]
     assert [each["summary"].split()[0] for each in two] == ["INVALIDATE_IOMMU_PAGES", "COMPLETION_WAIT"]

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from hasty import hasty_config
 from hitless import __version__
 from hitless.cli import plan_command
 from hitless.plan import Invalidate, Store, parse_plan
@@ -143,6 +144,23 @@ def test_options_are_those_of_run(hitless, write, monkeypatch):
     config = write('[guest]\nmemory = "4G"\n[[domain]]\nvendor = "amd"\n')
     assert hitless("plan", *SHARE, "--config", config, "--memory", "1G").status == 2
     seen = []
-    monkeypatch.setattr(plan_command, "plan_conversions", lambda config, *_: seen.append(config) or [])
+    monkeypatch.setattr(plan_command, "plan_conversions", lambda config, *_, **__: seen.append(config) or [])
     assert hitless("plan", *SHARE, "--config", config, "--backing", "scattered", "--allow-break").status == 0
     assert (seen[0].guest.backing, seen[0].domains[0].allow_break) == ("scattered", True)
+
+
+def test_a_plan_is_checked(hitless, tmp_path):
+    """``--check``: one line behind a plan that is right; a story and status 1 for one that is not."""
+    right = hitless("plan", *SHARE, "--vendor", "amd", "--check")
+    assert (right.status, right.err) == (0, "")
+    assert right.out.rstrip().splitlines()[-1].startswith("# checked over every interleaving of ")
+    assert right.out.rstrip().endswith("no rule breaks")
+    parse_plan(right.out)
+    wrong = hitless("plan", *SHARE, "--config", hasty_config(tmp_path), "--check")
+    assert wrong.status == 1
+    assert "F1 1" in wrong.out.rstrip().splitlines()[-1]
+    assert wrong.err.startswith("careless: amd/v1, [0x40000000, 0x40001000) to shared: ")
+    assert "  break  " in wrong.err
+    data = hitless("plan", *SHARE, "--config", hasty_config(tmp_path), "--check", "--json", "-").json
+    assert data["plans"][0]["checked"] == 1
+    assert data["plans"][0]["check_violations"]["F1"] == 1

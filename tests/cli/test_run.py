@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hasty import hasty_config
 from hitless import __version__
 from hitless.cli import run_command
 from hitless.run import LogCounts, Row, RunResult
@@ -396,3 +397,24 @@ def test_bars_only_on_a_terminal(make_log):
     assert b"amd (refresh)" in shown
     assert b"\x1b" in shown
     assert b"\x1b" not in out
+
+
+def test_plans_of_a_log_are_checked(hitless, short_log, tmp_path):
+    """``--check`` counts plans in table and JSON; a rule that breaks in one is told, with status 1."""
+    right = hitless("run", short_log, "--vendor", "intel", "--check", "--limit", "4")
+    assert (right.status, right.err) == (0, "")
+    assert any(line.startswith("plans checked") and line.rstrip().endswith(" 3") for line in right.out.splitlines())
+    assert "checked" not in hitless("run", short_log, "--vendor", "intel", "--limit", "4").out
+    wrong = hitless("run", short_log, "--config", hasty_config(tmp_path), "--check=all", "--limit", "2")
+    assert wrong.status == 1
+    assert "  break  F" in wrong.err
+    assert "F1 in checked plans" in wrong.err
+    assert any(line.startswith("F1 in checked") for line in wrong.out.splitlines())
+
+
+def test_the_word_behind_check_is_its_value(hitless, short_log):
+    """The log cannot stand there: that is said, with what can."""
+    ended = hitless("run", "--check", short_log)
+    assert ended.status == 2
+    assert "sampled" in ended.err
+    assert "put the log before --check" in ended.err

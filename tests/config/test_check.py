@@ -107,6 +107,17 @@ def test_guest_memory_fits_the_format(lines, fault, write, faults_of):
         assert faults_of(load_checked, write(text)) == [fault]
 
 
+def test_guest_memory_lies_in_the_half_that_a_device_can_name(write, faults_of):
+    """With sign-extended input the lower half ends one bit earlier than the table could index."""
+    text = domain("vendor = 'intel'\nformat = 'intel/first-stage'")
+    slot = "[[guest.slot]]\ngpa = {}\noffset = 0\nsize = '1G'\n"
+    low, high = ((1 << 47) - (1 << 30), 1 << 47)
+    load_checked(write(text.replace('memory = "4G"\n', "") + slot.format(low)))
+    problem = f"guest memory at {high:#x} is no input of intel/first-stage, whose 48 bits are extended upwards"
+    (found,) = faults_of(load_checked, write(text.replace('memory = "4G"\n', "") + slot.format(high)))
+    assert found == f"{problem} @ $.domain[0].format"
+
+
 def test_physical_memory_fits_the_format(write, faults_of):
     """Where guest memory lies has to be within the format's output addresses."""
     text = domain("vendor = 'intel'\nfeatures.haw = 42").replace("4G", "3T")

@@ -71,7 +71,7 @@ def test_a_word_that_is_legal_nowhere_is_shown_everywhere(amd):
         (
             Drops("S-8", tag=0x5_0003, tag_mask=0xFFFF, stages=frozenset({"1", "12"})),
             (
-                "drops cached leaves of stage 1 and of both stages combined of tag 0x3 under mask 0xffff "
+                "drops cached leaves of stage 1 and of both stages combined, of tag 0x3 (mask 0xffff) "
                 "in the whole space (S-8)"
             ),
         ),

@@ -141,6 +141,8 @@ def test_a_live_structure_changes_in_rounds(stand):
     asks(unit, attachment)
     unit.change(StructureEntry(8, None, None, None, 1))
     assert asks(unit, attachment) == {0x1000}
+    unit.attach([])
+    assert asks(unit, attachment) == {0x1000}, "new structures say what was changed last"
 
     class Late:
         def __getattr__(self, name):

@@ -89,7 +89,7 @@ class Judge(Watcher):
             self._seen(engine, a, b, fact, fault, oa + a - start, fact.attrs, moment, where, fact)
 
     def _permitted(self, engine: Engine, source: Held | LeafSpan) -> bool:
-        """Whether reads and writes get through, all rights of the walk taken together, as far as guest memory grants them."""
+        """Whether reads and writes get through as far as guest memory grants them: all rights of the walk together."""
         if self._rights is None:
             fmt, size = engine.subject.vendor.page_format, engine.subject.vendor.page_format.leaf_sizes[0]
             self._rights = fmt.rights(fmt.leaf(size.lg2, 0, engine.subject.truth.attrs), size.level)
@@ -124,6 +124,7 @@ class Judge(Watcher):
                             where,
                             describe(source, engine.subject),
                             -1 if held is None else held.born,
+                            -1 if held is None else min(held.window.until, engine.now),
                             do=rule.do,
                         )
                     )

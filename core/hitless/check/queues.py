@@ -9,7 +9,7 @@ from hitless.check.links import Links, Pending
 from hitless.check.subject import CheckUnit
 from hitless.hardware.facts import Completes, Drops, Effect, HardwareFacts, Illegal
 from hitless.pagetable import READ, WRITE
-from hitless.units import align_down, align_up
+from hitless.units import WORD_MAX, align_down, align_up
 
 
 @define
@@ -18,14 +18,21 @@ class Places:
 
     units: tuple[CheckUnit, ...]
     atcs: tuple[tuple[int, int], ...] = field(init=False)
+    nested: tuple[int, ...] = field(init=False)
     _of: tuple[tuple[int, ...], ...] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.atcs = tuple((i, device) for i, unit in enumerate(self.units) for device in unit.devices)
+        self.nested = tuple(i for i, unit in enumerate(self.units) if unit.nested is not None)
         first = len(self.units)
-        self._of = tuple(
-            (unit, *(first + i for i, (behind, _) in enumerate(self.atcs) if behind == unit)) for unit in range(first)
-        )
+        behind = [[first + i for i, (unit, _) in enumerate(self.atcs) if unit == number] for number in range(first)]
+        for unit in self.nested:
+            behind[unit].append(self.results(unit))
+        self._of = tuple((unit, *caches) for unit, caches in enumerate(behind))
+
+    def results(self, unit: int) -> int:
+        """The number (bit) of the cache of nested results of a unit."""
+        return len(self.units) + len(self.atcs) + self.nested.index(unit)
 
     @property
     def tlbs(self) -> int:
@@ -33,18 +40,22 @@ class Places:
 
     @property
     def caches(self) -> int:
-        return (1 << len(self.units) + len(self.atcs)) - 1
+        return (1 << self._count) - 1
+
+    @property
+    def _count(self) -> int:
+        return len(self.units) + len(self.atcs) + len(self.nested)
 
     def atc(self, number: int) -> int:
         return 1 << len(self.units) + number
 
     def of_unit(self, unit: int) -> tuple[int, ...]:
-        """The numbers (bits) of a unit's caches: its TLB, and the ATCs of the devices behind it."""
+        """The numbers (bits) of a unit's caches: its TLB, the ATCs of the devices behind it, and nested results."""
         return self._of[unit]
 
     def flight(self, cache: int, *, write: bool) -> int:
         """Requests in flight that used what a cache held, or what a walk for it found."""
-        return 1 << len(self.units) + len(self.atcs) + 2 * cache + write
+        return 1 << self._count + 2 * cache + write
 
     def flights(self, cache: int, rights: int) -> int:
         """Those that some rights allow."""
@@ -59,6 +70,10 @@ class Places:
                 for cache in self.of_unit(unit):
                     bits |= self.flights(cache, rights) | 1 << cache
         return bits
+
+
+RESULTS = "12"
+"""The stage of cached results of a guest's stage 1 over a host's stage 2."""
 
 
 @define(eq=False)
@@ -104,6 +119,8 @@ class Queues:
         }
         devices = [p for p in queue if p.drops.device in atcs and (p.drops.every_pasid or p.drops.pasid is None)]
         gone = self.links.dropped(unit, own)
+        if self.places.units[unit].nested is not None:
+            self._drop_results(unit, queue, own)
         if not self.hardware.atc_in_order:
             for command in devices:  # in any order: the unit may still give a device all that it had
                 self._drop_atc(unit, command, atcs[command.drops.device or 0], [])
@@ -124,11 +141,34 @@ class Queues:
             rebuilt = fact.window.until > command.at and self.links.after(fact.table_pa, command, unit)
             self._target(fact, drops, unit, rebuilt=rebuilt)
 
+    def _drop_results(self, unit: int, queue: Sequence[Pending], own: Sequence[Pending]) -> None:
+        """Commands to results of both stages: one may be made again from what the unit still holds of stage 2.
+
+        So one command has to take both, or a wait has to stand between two.
+        """
+        place, cache = self.places.units[unit], self.places.results(unit)
+        for command in own:  # what one command takes of a fact, and what it leaves, are two facts from here on
+            for fact in self.facts.targeted(command.drops):
+                if (part := fact.targeted(command.drops)) is not None:
+                    self.facts.take(fact, *part)
+        for command in queue:
+            drops = command.drops
+            if drops.device is not None or RESULTS not in drops.stages or not drops.of_tag(place.nested or 0):
+                continue
+            at_once = [each.drops for each in own if each.at == command.at]
+            if self.stage not in drops.stages and (drops.first > 0 or drops.last < WORD_MAX):
+                continue  # a range of the guest's own addresses: what it leads to is not known here
+            for fact in self.facts.targeted(drops):
+                rebuilt = fact.window.until > command.at and self.links.after(fact.table_pa, command, unit)
+                held = bool(fact.alive >> unit & 1) and not any(fact.targeted(each) for each in at_once)
+                self._target(fact, drops, cache, rebuilt=rebuilt or held)
+
     def _drop_atc(self, unit: int, command: Pending, cache: int, earlier: Sequence[Pending]) -> None:
         """One command to a device. ``earlier``: what has surely taken effect on its unit by then."""
         for fact in self.facts.targeted(command.drops):
             # what the unit's TLB still has, the device gets again
-            rebuilt = bool(fact.alive >> unit & 1) or (
+            sources = 1 << unit | (1 << self.places.results(unit) if unit in self.places.nested else 0)
+            rebuilt = bool(fact.alive & sources) or (
                 fact.window.until > command.at
                 and all(self.links.after(fact.table_pa, each, unit) for each in earlier or [command])
             )

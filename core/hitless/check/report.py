@@ -21,6 +21,7 @@ class Violation:
         where: ``memory``, ``cache``, ``flight``, or empty.
         held: the entry that was cached, in words; empty if memory itself is at fault.
         born: the step that took the entry out of memory; -1: none.
+        until: the step before which a walk could last read it; -1: it always could, or nothing was cached.
         why: the declared fact behind it.
         do: what would mend the plan.
     """
@@ -34,6 +35,7 @@ class Violation:
     where: str = ""
     held: str = ""
     born: int = -1
+    until: int = -1
     why: str = ""
     do: str = ""
 

@@ -14,15 +14,17 @@ from hitless.guest_memfd.conversion import ChangeRun
 from hitless.guest_memfd.guest import GuestMemfd
 from hitless.guest_memfd.slots import Slot, Slots
 from hitless.hardware.vendor import Vendor
-from hitless.iommufd import Domain, DomainSettings
+from hitless.iommufd import Domain, DomainSettings, GuestPages, GuestStage, Ioas, build_stage
 from hitless.machine import Machine
 from hitless.ownership import OwnerTable
+from hitless.pagetable import PageFormat
 from hitless.plan import Section, Step
 from hitless.units import PAGE_LG2, align_down
 
 _GUEST_LG2, _TABLES_LG2 = 41, 40
 _TABLES = 1 << 26
 _EDGE_LG2 = 21
+_GUEST_TABLES = 16 << 20
 
 
 class Unfit(HitlessError):
@@ -39,6 +41,7 @@ class Setting:
         units: for each unit its tags, and for each tag the devices with ATS behind it.
         trusted, policy, merge, allow_break: as a domain's configuration says them.
         spaces: address spaces that map the guest, each a domain of its own.
+        nested: the devices are attached through tables of the guest's own.
     """
 
     backing: str = "separate"
@@ -51,6 +54,7 @@ class Setting:
     merge: str = "never"
     allow_break: bool = False
     spaces: int = 1
+    nested: bool = False
 
 
 @define(eq=False)
@@ -61,12 +65,17 @@ class Stage:
     setting: Setting
     guest: GuestMemfd
     machine: Machine
+    upper: PageFormat | None = None
     domains: list[Domain] = field(factory=list)
 
     @classmethod
     @contextmanager
-    def open(cls, vendor: Vendor, setting: Setting | None = None) -> Iterator["Stage"]:
-        """A stage with all that its policy maps."""
+    def open(cls, vendor: Vendor, setting: Setting | None = None, upper: PageFormat | None = None) -> Iterator["Stage"]:
+        """A stage with all that its policy maps; ``upper``: the format of a guest's own tables, if it is nested.
+
+        Raises:
+            Unfit: it cannot be set up.
+        """
         setting = setting or Setting()
         fmt = vendor.page_format
         if setting.gpa < 0 or fmt.canonical(setting.gpa + setting.memory - 1) >> fmt.iova_bits:
@@ -78,7 +87,9 @@ class Stage:
         backing = make_backing(setting.backing, 1 << min(_GUEST_LG2, oa_bits - 2), slots.size, hunk_lg2)
         guest = GuestMemfd(slots, backing, hunk_lg2)
         machine = Machine(base_pa=1 << min(_TABLES_LG2, oa_bits - 3), table_bytes=_TABLES)
-        stage = cls(vendor, setting, guest, machine)
+        stage = cls(vendor, setting, guest, machine, upper)
+        for start_pa, end_pa, _ in backing.pools() if setting.nested else ():
+            machine.add_memory(start_pa, end_pa)  # the guest's tables have bytes
         try:
             stage._fill(setting)
             yield stage
@@ -97,7 +108,7 @@ class Stage:
         except Refused:
             raise
         except HitlessError as error:
-            if setting.units == Setting().units and setting.spaces == 1:
+            if setting.units == Setting().units and setting.spaces == 1 and not setting.nested:
                 raise
             raise Unfit(f"{error.what} ({error.rule or error.do})") from error
 
@@ -112,9 +123,31 @@ class Stage:
         said = self.setting
         settings = DomainSettings(said.policy, said.trusted, said.merge, said.allow_break)
         name = "domain" if not number else f"domain{number}"
-        domain = Domain.open(name, self.vendor, self.guest, self.machine.arena, self.machine.tables, attach, settings)
+        domain = Domain.open(
+            name,
+            self.vendor,
+            self.guest,
+            self.machine.arena,
+            self.machine.tables,
+            attach,
+            settings,
+            stage1=self._stage1() if said.nested else None,
+        )
         self.guest.notifiers.append(domain)
         self.domains.append(domain)
+
+    def _stage1(self) -> GuestStage:
+        """A guest's own tables, in the last of its memory, that lead everywhere else.
+
+        Raises:
+            Unfit: the vendor has no format for them.
+        """
+        if self.upper is None:
+            raise Unfit(f"no format of this vendor stands over {self.vendor.page_format.name}")
+        end = self.guest.slots.slots[-1].end
+        self.guest.set_owner(end - _GUEST_TABLES, end, HOST)
+        pages = GuestPages(self.guest, self.machine.memory, end - _GUEST_TABLES, end)
+        return build_stage(self.upper, pages, Ioas.identity(self.guest.slots), space=5)
 
     # -- addresses
 
@@ -206,7 +239,16 @@ def subject_of(
 
 def check_units(domain: Domain) -> tuple[CheckUnit, ...]:
     """Where a domain's translations may be cached."""
-    return tuple(CheckUnit(port.name, port.tag, port.devices) for port in domain.planner.assembler.units)
+    structures, stage1 = domain.vendor.structures, domain.stage1
+    return tuple(
+        CheckUnit(
+            port.name,
+            port.tag,
+            port.devices,
+            structures.stage1_tag(port.tag, stage1.space) if structures is not None and stage1 is not None else None,
+        )
+        for port in domain.planner.assembler.units
+    )
 
 
 def mutated(subject: Subject, steps: Sequence[tuple[Section, Step]]) -> Subject:

@@ -24,11 +24,13 @@ class CheckUnit:
         name: the unit; two tags of one unit are two of these with one name.
         tag: what it files the address space under.
         devices: attached devices with ATS; one without is always there.
+        nested: what results of a guest's stage 1 over this address space are filed under; None: there is none.
     """
 
     name: str
     tag: int
     devices: tuple[int, ...] = ()
+    nested: int | None = None
 
 
 NOBODY = -1

@@ -11,8 +11,10 @@ from hitless.check.checking import check
 from hitless.check.report import Violation
 from hitless.check.scenarios import SCENARIOS, Case, Ground, Scenario, Trial
 from hitless.check.stage import Unfit
+from hitless.check.subject import Subject
 from hitless.errors import Refused
 from hitless.hardware.vendor import Vendor
+from hitless.pagetable import PageFormat
 from hitless.plugin import FeatureInfo, VendorRegistry
 from hitless.plugin.features import impossible, impossible_for
 
@@ -22,12 +24,19 @@ _Pair: TypeAlias = tuple[tuple[str, Any], tuple[str, Any]]
 
 @frozen
 class Broken:
-    """A violation, with the plan (or trial) that it was found in; ``forced``: of a plan that is refused."""
+    """A violation, with the plan (or trial) that it was found in.
+
+    ``forced``: of a plan that is refused. ``story``: what the row's teller made of it while its stage stood.
+    """
 
     violation: Violation
     note: str
-    subject: Any = None
+    story: Any = None
     forced: bool = False
+
+
+Teller: TypeAlias = Callable[[Subject | None, Violation, str], Any]
+"""Makes something of a violation, its subject (None: of a trial) and the note of its case."""
 
 
 @frozen
@@ -65,27 +74,56 @@ class Row:
         return [each for each in self.broken if not each.forced]
 
 
+def _untold(_subject: Subject | None, _violation: Violation, _note: str) -> None:
+    """No story."""
+
+
 def check_row(registry: VendorRegistry, vendor: str, page_format: str, features: Features, scenario: Scenario) -> Row:
     """One scenario on one configuration, each attempt by itself."""
-    record = registry.resolve(vendor, page_format, features)
-    row = Row(vendor, page_format, scenario.id, dict(features))
-    ground = Ground(record)
+    return check_on(ground_of(registry, vendor, page_format, features), features, scenario)
+
+
+def ground_of(
+    registry: VendorRegistry,
+    vendor: str,
+    page_format: str,
+    features: Features,
+    extensions: Sequence[str] = (),
+    fixed: Mapping[str, Any] | None = None,
+) -> Ground:
+    """The ground of a configuration; what stands over its format is found when somebody asks."""
+
+    def upper() -> PageFormat | None:
+        for name in registry.format_names(vendor, extensions):
+            found = registry.resolve(vendor, name, features, extensions).page_format
+            if found.stage == "1":
+                return found
+        return None
+
+    record = registry.resolve(vendor, page_format, features, extensions)
+    return Ground(record, upper=upper if record.page_format.stage == "2" else lambda: None, fixed=fixed or {})
+
+
+def check_on(ground: Ground, features: Features, scenario: Scenario, tell: Teller = _untold) -> Row:
+    """One scenario on a ground, whose vendor was resolved for some features."""
+    record = ground.vendor
+    row = Row(record.name, record.page_format.name, scenario.id, dict(features))
     row.reason = scenario.without(ground)
     if row.reason:
         row.outcome = "not_applicable"
         return row
     for attempt in scenario.attempts:
         try:
-            _judge(row, attempt(ground), forced=False)
+            _judge(row, attempt(ground), tell, forced=False)
         except Refused as refusal:
-            _force(row, refusal, attempt(attrs.evolve(ground, forced=True)))
+            _force(row, refusal, attempt(attrs.evolve(ground, forced=True)), tell)
         except Unfit as unfit:
             row.reason = unfit.what
     _conclude(row, record)
     return row
 
 
-def _judge(row: Row, cases: Iterable[Case | Trial], *, forced: bool) -> None:
+def _judge(row: Row, cases: Iterable[Case | Trial], tell: Teller, *, forced: bool) -> None:
     for case in cases:
         row.plans += isinstance(case, Case)
         row.trials += isinstance(case, Trial)
@@ -93,14 +131,15 @@ def _judge(row: Row, cases: Iterable[Case | Trial], *, forced: bool) -> None:
         row.steps += report.steps
         row.facts += report.facts
         subject = case.subject if isinstance(case, Case) else None
-        row.broken += [Broken(each, case.note, subject, forced) for each in report.shortest]
+        for each in report.shortest:
+            row.broken.append(Broken(each, case.note, tell(subject, each, case.note), forced))
 
 
-def _force(row: Row, refusal: Refused, cases: Iterable[Case | Trial]) -> None:
+def _force(row: Row, refusal: Refused, cases: Iterable[Case | Trial], tell: Teller) -> None:
     """A refusal is right if doing it all the same breaks a rule."""
     before, plans = len(row.broken), row.plans
     try:
-        _judge(row, cases, forced=True)
+        _judge(row, cases, tell, forced=True)
     except Refused as again:
         row.refusals.append(Refusal(again.reason, str(again), ""))
         return

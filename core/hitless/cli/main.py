@@ -17,7 +17,9 @@ from hitless.errors import HitlessError
 _COMMANDS = {
     "run": "run a conversion log through domains of every vendor, with DMA in flight",
     "plan": "print what a conversion would do, every word and command explained",
+    "check": "check plans over every interleaving, and the checker by mutants",
     "explain": "decode entries, commands and events of a vendor",
+    "vectors": "replay recorded page tables word by word, and make such recordings",
     "vendors": "list vendors, formats, features and where each strategy comes from",
 }
 

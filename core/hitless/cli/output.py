@@ -68,7 +68,15 @@ def write_json(target: str, data: Mapping[str, Any]) -> None:
     Raises:
         BadInput: the file cannot be written.
     """
-    text = json.dumps(data, indent=2) + "\n"
+    write_text(target, json.dumps(data, indent=2) + "\n")
+
+
+def write_text(target: str, text: str) -> None:
+    """Write a text to standard output (``-``), or to a file that is replaced as a whole.
+
+    Raises:
+        BadInput: the file cannot be written.
+    """
     if target == "-":
         click.echo(text, nl=False)
         return

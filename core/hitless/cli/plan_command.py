@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from hitless import __version__
+from hitless.check import Report
 from hitless.cli.main import again
 from hitless.cli.options import configured, set_up
 from hitless.cli.output import write_json
@@ -45,9 +46,11 @@ class _Conversion(click.ParamType[Any]):
     required=True,
     help="START-END or START+SIZE, and shared or private; may be repeated.",
 )
+@click.option("--check", is_flag=True, help="Check each plan over every interleaving of DMA, caches and commands.")
 @configured
 def command(
     conversions: Sequence[tuple[Range, str]],
+    check: bool,
     config_file: str | None,
     vendors: Sequence[str],
     memory: int | None,
@@ -65,11 +68,12 @@ def command(
     hitless plan --convert 0x40000000+2M:shared --convert 0x40001000+4K:private --backing separate
     """
     setup = set_up(config_file, vendors, memory, backing, allow_break, lambda: _MEMORY)
-    planned = plan_conversions(setup.config, setup.registry, conversions)
+    planned = plan_conversions(setup.config, setup.registry, conversions, check=check)
     problems = setup.problems + [f"{each.domain}: {each.refusal}" for each in planned if each.refusal is not None]
-    for problem in problems:
+    stories = [f"{each.domain}: {each.story}" for each in planned if each.story]
+    for problem in [*problems, *stories]:
         click.echo(plain(problem), err=True)
-    if problems:
+    if problems or stories:
         click.echo(f"  again: {again()}", err=True)
     if json_file is not None:
         data = {"hitless": __version__, "schema": "plan/1", "plans": [_as_json(each) for each in planned]}
@@ -77,7 +81,7 @@ def command(
     if json_file != "-":
         for each in planned:
             _show(each)
-    return 2 if problems else 0
+    return 1 if stories else 2 if problems else 0
 
 
 def _explained(planned: PlannedDomain) -> Iterator[tuple[Section, Step, list[str]]]:
@@ -106,7 +110,16 @@ def _show(planned: PlannedDomain) -> None:
         for line in lines:
             click.echo(plain(f"# {line}"))
         click.echo(plain(format_step(step)))
+    if planned.report is not None:
+        click.echo(f"# {_checked(planned.report)}")
     click.echo()
+
+
+def _checked(report: Report) -> str:
+    """What a check found, on one line."""
+    broken = ", ".join(f"{rule} {count:,}" for rule, count in sorted(report.counts.items()))
+    verdict = f"broken: {broken}" if broken else "no rule breaks"
+    return f"checked over every interleaving of {report.steps} steps: {verdict}"
 
 
 def _as_json(planned: PlannedDomain) -> dict[str, Any]:
@@ -117,6 +130,8 @@ def _as_json(planned: PlannedDomain) -> dict[str, Any]:
         "owner": planned.owner,
         "ranges": [[f"{each.start:#x}", f"{each.end:#x}"] for each in planned.ranges],
         "refused": planned.refusal.reason if planned.refusal else None,
+        "checked": int(planned.report is not None),
+        "check_violations": dict(sorted(planned.report.counts.items())) if planned.report is not None else {},
         "steps": [
             {"section": section, "step": format_step(step), "explained": lines}
             for section, step, lines in _explained(planned)

@@ -11,8 +11,8 @@ Report: TypeAlias = Callable[[str, int, int | None], None]
 
 
 @contextmanager
-def progress_bars(*, quiet: bool = False) -> Iterator[Report]:
-    """A callback (label, done, total or None) that moves one bar for each label."""
+def progress_bars(*, quiet: bool = False, what: str = "conversions") -> Iterator[Report]:
+    """A callback (label, done, total or None) that moves one bar for each label; ``what`` is counted."""
     if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield lambda _label, _done, _total: None
         return
@@ -27,6 +27,6 @@ def progress_bars(*, quiet: bool = False) -> Iterator[Report]:
         def report(label: str, done: int, total: int | None) -> None:
             if label not in tasks:
                 tasks[label] = bars.add_task("", total=total)
-            bars.update(tasks[label], completed=done, total=total, description=f"{plain(label)}: {done:,} conversions")
+            bars.update(tasks[label], completed=done, total=total, description=f"{plain(label)}: {done:,} {what}")
 
         yield report

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,10 +15,20 @@ from hitless.cli.text import plain
 from hitless.config import Backing
 from hitless.errors import BadInput
 from hitless.guest_memfd.log import LogFile, highest_end, open_log
-from hitless.run import RunResult, run_log
+from hitless.run import Check, RunResult, run_log
 from hitless.units import align_up
 
 _GIB_LG2 = 30
+
+
+class _Which(click.Choice[str]):
+    """``sampled`` or ``all``; the log does not belong behind the option."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in self.choices:
+            known = " or ".join(self.choices)
+            self.fail(f"{value!r} is not {known}; put the log before --check, or write --check=sampled", param, ctx)
+        return str(value)
 
 
 @click.command("run")
@@ -32,6 +43,13 @@ _GIB_LG2 = 30
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides when everything happens.")
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after so many conversions of the log.")
+@click.option(
+    "--check",
+    type=_Which(["sampled", "all"]),
+    is_flag=False,
+    flag_value="sampled",
+    help="Check plans over every interleaving: sampled (default), the first 50 and every 50th; or all.",
+)
 @click.option("--quiet", is_flag=True, help="No progress, no tables.")
 @click.pass_context
 def command(
@@ -46,6 +64,7 @@ def command(
     strategies: Sequence[str],
     seed: int,
     limit: int | None,
+    check: Check | None,
     quiet: bool,
 ) -> int:
     """Run a conversion LOG (plain or gzip, - for standard input) with DMA in flight.
@@ -67,13 +86,15 @@ def command(
                 strategies=tuple(dict.fromkeys(strategies)) or ("refresh",),
                 seed=seed,
                 limit=limit,
+                check=check or "none",
                 progress=progress,
             )
     status = result.status or (2 if setup.problems else 0)
     ctx.meta[STATUS] = status
     if json_file not in (None, "-"):
         write_json(json_file, result.as_json())
-    for problem in [*setup.problems, *result.problems, *_broken_rules(result)]:
+    stories = [row.story for row in result.rows if row.strategy in result.deciding and row.story]
+    for problem in [*setup.problems, *result.problems, *stories, *_broken_rules(result)]:
         click.echo(plain(problem), err=True)
     if status:
         click.echo(f"  again: {again()}", err=True)

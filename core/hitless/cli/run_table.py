@@ -27,6 +27,7 @@ _ONLY_IF_ANY: Mapping[str, Callable[[Row], int]] = {
     "machine checks": lambda row: row.dma.machine_checks,
     "freed table reads": lambda row: row.freed_table_reads,
     "fenced units": lambda row: len(row.fenced),
+    "plans checked": lambda row: row.checked,
 }
 
 
@@ -58,6 +59,8 @@ def _lines(result: RunResult, rows: list[Row]) -> list[list[str]]:
     for name, figure in _ONLY_IF_ANY.items():
         if any(figure(row) for row in result.rows):
             lines.append([name, *(_number(figure(row)) for row in rows)])
+    rules = sorted({rule for row in result.rows for rule in row.check_violations})
+    lines += [[f"{rule} in checked", *(_number(row.check_violations[rule]) for row in rows)] for rule in rules]
     lines.append(["tables, peak", *(f"{row.tables:,}, {row.tables_peak:,}" for row in rows)])
     leaves = [row.as_json()["leaves"] for row in rows]
     lines += [[f"leaves of {size}", *(_number(each.get(size, 0)) for each in leaves)] for size in _sizes(result.rows)]

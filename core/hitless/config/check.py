@@ -13,6 +13,7 @@ from hitless.config.rules import entry_faults, rule_faults
 from hitless.config.structure import Row, at, fault, shown
 from hitless.errors import BadInput, ConfigurationError, HitlessError, PluginError
 from hitless.guest_memfd.backing import make_backing
+from hitless.pagetable import WalkFault
 from hitless.plugin import Vendor, VendorRegistry
 from hitless.plugin.manager import EXTENSIONS, VENDORS
 from hitless.units import PAGE, size_text
@@ -206,6 +207,13 @@ def _widths(guest: Row[GuestConfig], row: Row[DomainConfig], vendor: Vendor) -> 
     end = max((slot.gpa + slot.size for slot in slots), default=0)
     if end > 1 << fmt.iova_bits:
         yield fault(f"guest memory ends at {end:#x}, {fmt.name} translates {fmt.iova_bits} bits", where)
+    else:
+        edges = [at for slot in slots for at in (slot.gpa, slot.gpa + slot.size - 1)]
+        for at in [at for at in edges if isinstance(fmt.start(0, at), WalkFault)][:1]:
+            problem = (
+                f"guest memory at {at:#x} is no input of {fmt.name}, whose {fmt.iova_bits} bits are extended upwards"
+            )
+            yield fault(problem, where)
     size = max((slot.offset + slot.size for slot in slots), default=0)
     if guest.value.hunk > 0 and guest.value.hunk & guest.value.hunk - 1 == 0:
         pools = make_backing(guest.value.backing, GUEST_PA, size, guest.value.hunk.bit_length() - 1).pools()

@@ -69,7 +69,7 @@ def _of_stages(effect: Drops) -> str:
     if effect.stages == STAGES:
         return ""
     names = {"1": "stage 1", "2": "stage 2", "12": "both stages combined"}
-    return f"of {' and of '.join(names[stage] for stage in sorted(effect.stages, key=len))} "
+    return f"of {' and of '.join(names[stage] for stage in sorted(effect.stages, key=len))}, "
 
 
 def _of_tag(effect: Drops) -> str:
@@ -77,7 +77,7 @@ def _of_tag(effect: Drops) -> str:
         return "of every tag"
     if effect.tag_mask == -1:
         return f"of tag {effect.tag:#x}"
-    return f"of tag {effect.tag & effect.tag_mask:#x} under mask {effect.tag_mask & WORD_MAX:#x}"
+    return f"of tag {effect.tag & effect.tag_mask:#x} (mask {effect.tag_mask & WORD_MAX:#x})"
 
 
 def _drops_structure(effect: DropsStructure) -> str:

@@ -7,11 +7,13 @@ structures. Reading, caching and dropping are core's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from hitless.bits import Layout
 from hitless.pagetable import READ, WRITE, PageFormat
 from hitless.refresh.commands import Words
+
+Mode: TypeAlias = Literal["translate", "bypass", "abort"]
 
 
 class StageRoot(NamedTuple):
@@ -60,7 +62,7 @@ class Found(NamedTuple):
             structures themselves refuse.
     """
 
-    mode: Literal["translate", "bypass", "abort"]
+    mode: Mode
     stage1: StageRoot | None
     stage2: StageRoot | None
     tag: int

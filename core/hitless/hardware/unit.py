@@ -21,7 +21,7 @@ from hitless.hardware.facts import (
     HardwareFacts,
     Illegal,
 )
-from hitless.hardware.structures import GuestMemory, StructureEntry, StructureRound, Structures
+from hitless.hardware.structures import Found, GuestMemory, Mode, StructureEntry, StructureRound, Structures
 from hitless.hardware.translator import Attachment, Requester, Translated, Translator
 from hitless.memory import PageAllocator, PhysicalMemory
 from hitless.refresh.commands import Words
@@ -177,22 +177,28 @@ class Unit:
 
     def _rebuild(self, found: dict[Requester, Attachment]) -> None:
         """New structures for these devices, and the register set to them."""
-        memory, guest = self.structure_memory, self._guest
-        if self.structures is not None and memory is not None:
-            entries = [_entry(each) for each in found.values()]
-            image = self.structures.setup(entries, memory, *([] if guest is None else [guest]))
-            for pa, words in image.writes:
-                for i, word in enumerate(words):
-                    self.memory.store(pa + 8 * i, word)
-            if guest is not None:
-                for gpa, words in image.guest_writes:
-                    for i, word in enumerate(words):
-                        guest.store(gpa + 8 * i, word)
-            self.requests.set_base(image.base)
-            old, self._blocks = self._blocks, image.blocks
-            for pa, size_lg2 in old:
-                memory.free(pa, size_lg2)
+        if self.structures is not None:
+            if self.structure_memory is None:
+                raise HitlessError("there is no memory for structures", who=self.name, do="give the unit some")
+            self._write_structures(self.structures, self.structure_memory, [_entry(each) for each in found.values()])
         self.attachments = found
+
+    def _write_structures(
+        self, structures: Structures, memory: PageAllocator, entries: Sequence[StructureEntry]
+    ) -> None:
+        guest = self._guest
+        image = structures.setup(entries, memory, *([] if guest is None else [guest]))
+        for pa, words in image.writes:
+            for i, word in enumerate(words):
+                self.memory.store(pa + 8 * i, word)
+        if guest is not None:
+            for gpa, words in image.guest_writes:
+                for i, word in enumerate(words):
+                    guest.store(gpa + 8 * i, word)
+        self.requests.set_base(image.base)
+        old, self._blocks = self._blocks, image.blocks
+        for pa, size_lg2 in old:
+            memory.free(pa, size_lg2)
 
     def change(self, entry: StructureEntry) -> None:
         """Let a live structure say something else, in the vendor's rounds; each ends with a wait.
@@ -205,6 +211,10 @@ class Unit:
             for words in each.commands:
                 self.submit(words)
             self.complete()
+        attachment = self.attachments.get((entry.device, entry.pasid))
+        if attachment is not None and not entry.blocked:
+            mode: Mode = "bypass" if entry.stage1 is None and entry.stage2 is None else "translate"
+            attachment.found = Found(mode, entry.stage1, entry.stage2, entry.tag)
 
     def _rounds(self, entry: StructureEntry) -> Sequence[StructureRound]:
         if self.structures is None:

@@ -2,7 +2,7 @@
 
 from hitless.pagetable.format import READ, WRITE, Leaf, LeafSize, Level, PageFormat, Position, WalkFault
 from hitless.pagetable.layout import Mapping, format_layout, parse_layout
-from hitless.pagetable.table import count_leaves, entry_pa, table_leaves, translate, walk
+from hitless.pagetable.table import count_leaves, entry_pa, table_leaves, tables, translate, walk
 
 __all__ = [
     "READ",
@@ -19,6 +19,7 @@ __all__ = [
     "format_layout",
     "parse_layout",
     "table_leaves",
+    "tables",
     "translate",
     "walk",
 ]

@@ -327,3 +327,7 @@ class PageFormat(ABC):
     def from_prot(self, prot: int, config: Mapping[str, Any]) -> int | None:
         """The attributes of a leaf with a recording's protection bits; None: they are an error."""
         return None
+
+    def justifies(self, recorded: int, ours: int, level: int, config: Mapping[str, Any]) -> str | None:
+        """The section by which our entry is right and a recorded one is not; None: no section says so."""
+        return None

@@ -30,32 +30,43 @@ def translate(memory: PhysicalMemory, fmt: PageFormat, root_pa: int, iova: int) 
     return found.oa + iova - found.iova if isinstance(found, Leaf) else None
 
 
-def _tables(memory: PhysicalMemory, fmt: PageFormat, root_pa: int) -> Iterator[tuple[Level, int, int, U64Array]]:
-    """Every reachable table: its level, first IOVA, address and words."""
+def tables(
+    memory: PhysicalMemory, fmt: PageFormat, root_pa: int, start: int = 0, end: int | None = None
+) -> Iterator[tuple[Level, int, int, U64Array]]:
+    """Every table that a root reaches: its level, first IOVA, address and words.
+
+    With ``start`` and ``end`` only those that translate a part of ``[start, end)``. First IOVAs are
+    canonical.
+    """
     pending = [(fmt.top.number, 0, root_pa)]
     while pending:
-        number, iova, pa = pending.pop()
+        number, base, pa = pending.pop()
         level = fmt.levels[number]
         words = memory.view(pa, 1 << level.bits)
-        yield level, iova, pa, words
+        yield level, base, pa, words
         if number == 0:
             continue
         used = np.flatnonzero(words)
         for index, word in zip(used.tolist(), words[used].tolist(), strict=True):
             if fmt.present(word) and not fmt.is_leaf(word, number):
-                pending.append((fmt.child_level(word, number), iova + (index << level.lo), int(fmt.table_pa(word))))
+                iova = fmt.canonical(base + (index << level.lo))
+                if end is None or (iova < end and start < iova + (1 << level.lo)):
+                    pending.append((fmt.child_level(word, number), iova, int(fmt.table_pa(word))))
 
 
-def table_leaves(memory: PhysicalMemory, fmt: PageFormat, root_pa: int) -> Iterator[Leaf]:
-    """Every leaf that a root reaches, table by table; a run once."""
-    for level, base, _, words in _tables(memory, fmt, root_pa):
+def table_leaves(
+    memory: PhysicalMemory, fmt: PageFormat, root_pa: int, start: int = 0, end: int | None = None
+) -> Iterator[Leaf]:
+    """Every leaf that a root reaches (and that maps a part of ``[start, end)``), table by table; a run once."""
+    for level, base, _, words in tables(memory, fmt, root_pa, start, end):
         number, last = level.number, (-1, -1)
         for index in np.flatnonzero(words).tolist():
             word = int(words[index])
             if fmt.present(word) and fmt.is_leaf(word, number):
-                lg2 = fmt.leaf_lg2(word, number)
+                lg2 = int(fmt.leaf_lg2(word, number))
                 iova = fmt.canonical(base + (index << level.lo)) >> lg2 << lg2
-                if (iova, lg2) != last:
+                wanted = end is None or (iova < end and start < iova + (1 << lg2))
+                if wanted and (iova, lg2) != last:
                     oa, rights = fmt.leaf_oa(word, number), fmt.rights(word, number)
                     yield Leaf(fmt.stage, number, iova, lg2, oa, rights, fmt.attrs(word, number), word)
                     last = (iova, lg2)
@@ -64,7 +75,7 @@ def table_leaves(memory: PhysicalMemory, fmt: PageFormat, root_pa: int) -> Itera
 def count_leaves(memory: PhysicalMemory, fmt: PageFormat, root_pa: int) -> Counter[int]:
     """How many leaves of each size (log2) a root reaches; counted on arrays, a run as one."""
     found: Counter[int] = Counter()
-    for level, _, _, words in _tables(memory, fmt, root_pa):
+    for level, _, _, words in tables(memory, fmt, root_pa):
         used = words[words != 0]
         leaves = used[np.logical_and(fmt.present(used), fmt.is_leaf(used, level.number))]
         if not leaves.size:

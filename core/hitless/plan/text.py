@@ -18,6 +18,10 @@
     release 0x100005000:4K
       fold 0x100005000 512 0x60 -> @0x100001008
 
+A fold of several into several says how many entries get the bits, and how often side by side:
+``fold 0x100005000 8 0x60 -> @0x100006000 8 x1``; bits that hardware clears follow as ``clears 0x80``. A
+store that spreads what it folds over a run ends in ``spread 0x100005000:8``.
+
 Text after `` # `` is a comment.
 """
 
@@ -108,7 +112,7 @@ _STORE = re.compile(
 )
 _INVALIDATE = re.compile(rf"invalidate (\S+) tag {_N} \[{_N}, {_N}\] (.+)")
 _FOLD = re.compile(rf"fold {_N} {_N} {_N} -> @{_N}(?: {_N} x{_N})?(?: clears {_N})?")
-_OWN = re.compile(rf"own (\S+) \[{_N}, {_N}\) owner {_N} size (\S+) drops (\S+)")
+_OWN = re.compile(rf"own (\S+(?: \S+)*?) \[{_N}, {_N}\) owner {_N} size (\S+) drops (\S+)")
 
 
 def _parse_store(line: str) -> Store | None:

@@ -98,7 +98,7 @@ class MutantsHook(Protocol):
     """The vendor's own mistakes, for the checker."""
 
     def mutants(self, page_format: PageFormat, features: Any) -> Sequence[Any]:
-        """Mutants that the checker must catch, harmless changes that it must not, and reasons why a mistake has no mutant.
+        """Mutants that the checker must catch, harmless changes, and reasons why a mistake has no mutant.
 
         Each is a :class:`hitless.check.mutants.Mutant`, ``Harmless`` or ``Reason``; the room of hooks knows none of
         them. Optional, and asked only when mutants are run: import what it takes inside the hook. Every plugin that

@@ -148,6 +148,8 @@ class Assembler:
     def _stage(self, changes: Sequence[Change], owed: Sequence[Target] = ()) -> list[Step]:
         """The rounds of one stage: all changes' first stores, what closes them, all second stores, ..."""
         steps: list[Step] = []
+        if not changes and not owed:
+            return steps
         recipes = [self.recipe(change) for change in changes]
         words = [change.old for change in changes]
         for number in range(max((len(recipe.rounds) for recipe in recipes), default=1 if owed else 0)):
@@ -190,19 +192,27 @@ class Assembler:
     def _close(self, targets: Sequence[Target]) -> list[Step]:
         """Invalidate on every unit, and wait for every unit."""
         steps: list[Step] = []
+        between: list[Step] = []
         late: list[Step] = []
         for unit in self.units:
             steps += self._commands(unit, targets)
             here = targets
             if unit.nested:
-                steps += _invalidates(unit, _EVERYTHING, unit.encoder.invalidate_nested(unit.tag))
+                nested = _invalidates(unit, _EVERYTHING, unit.encoder.invalidate_nested(unit.tag))
                 here = [_EVERYTHING]
+                if unit.encoder.nested_after_wait:
+                    between += nested
+                else:
+                    steps += nested
             devices = [step for device in unit.devices for step in self._atc(unit, here, device)]
             if devices and unit.encoder.atc_after_wait:
                 late += devices
             else:
                 steps += devices
         steps += [Wait(name) for name in dict.fromkeys(unit.name for unit in self.units)]
+        if between:
+            steps += between
+            steps += [Wait(name) for name in dict.fromkeys(unit.name for unit in self.units if unit.nested)]
         if late:
             steps += late
             steps += [Wait(name) for name in dict.fromkeys(unit.name for unit in self.units if unit.devices)]

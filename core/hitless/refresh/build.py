@@ -48,12 +48,8 @@ class Builder:
 
     def __init__(self, fmt: PageFormat, rules: SplitRules, tables: Tables) -> None:
         self._fmt = fmt
-        allowed = frozenset(rules.leaf_lg2s)
-        self._sizes: list[list[LeafSize]] = [[] for _ in fmt.levels]
-        for size in reversed(fmt.leaf_sizes):
-            if size.lg2 in allowed:
-                self._sizes[size.level].append(size)
-        self._allowed = allowed
+        self._allowed = rules.leaf_lg2s
+        self._sizes: dict[int, list[LeafSize]] = {}
         self._tables = tables
         self.fills: list[Fill] = []
         self.allocated: list[tuple[int, int]] = []
@@ -67,7 +63,16 @@ class Builder:
 
     def runs(self, level: int) -> list[LeafSize]:
         """The runs that may be laid out in a table of this level, largest first."""
-        return [size for size in self._sizes[level] if size.entries_lg2]
+        return [size for size in self._at(level) if size.entries_lg2]
+
+    def _at(self, level: int) -> list[LeafSize]:
+        """The leaves that may be laid out in a table of this level, largest first."""
+        found = self._sizes.get(level)
+        if found is None:
+            allowed = self._allowed
+            found = [size for size in reversed(self._fmt.leaf_sizes) if size.level == level and size.lg2 in allowed]
+            self._sizes[level] = found
+        return found
 
     # -- laying out
 
@@ -106,7 +111,7 @@ class Builder:
         """Sizes of a level that a piece's addresses allow, largest first."""
         later = piece.later
         later_oa = later.oa + piece.start - later.start if later and later.oa is not None else None
-        return [size for size in self._sizes[number] if self.fits(size.lg2, piece.oa, piece.start, later_oa)]
+        return [size for size in self._at(number) if self.fits(size.lg2, piece.oa, piece.start, later_oa)]
 
     def laid(self, row: Row, entry_pa: int) -> Iterator[Laid]:
         """A row as entries from ``entry_pa`` on: one stretch if its words rise evenly, else one a leaf."""
@@ -120,8 +125,9 @@ class Builder:
                     Row(iova + (i << size.lg2), size, 1, piece), entry_pa + (8 * i << size.entries_lg2)
                 )
             return
-        last = fmt.leaf(size.lg2, oa + (leaves - 1 << size.lg2), piece.attrs)
-        if (first + (leaves - 1) * increment) & MASK64 != last:  # an address in two fields does not rise evenly
+        if leaves > 2 and fmt.leaf(size.lg2, oa + (leaves - 1 << size.lg2), piece.attrs) != (
+            (first + (leaves - 1) * increment) & MASK64
+        ):  # an address in two fields does not rise evenly
             half = leaves // 2
             yield from self.laid(row._replace(leaves=half), entry_pa)
             rest = Row(iova + (half << size.lg2), size, leaves - half, piece)
@@ -157,12 +163,16 @@ class Builder:
 
 def _greedy(start: int, end: int, sizes: Sequence[LeafSize]) -> Iterator[tuple[int, LeafSize, int]]:
     """``[start, end)`` as leaves, each the largest that is aligned and still fits: (first IOVA, size, how many)."""
+    if len(sizes) == 1:
+        yield start, sizes[0], (end - start) >> sizes[0].lg2
+        return
     at = start
     while at < end:
-        which = next(
-            i for i, each in enumerate(sizes) if not at & ((1 << each.lg2) - 1) and at + (1 << each.lg2) <= end
+        which, lg2 = next(
+            (i, each.lg2)
+            for i, each in enumerate(sizes)
+            if not at & ((1 << each.lg2) - 1) and at + (1 << each.lg2) <= end
         )
-        lg2 = sizes[which].lg2
         stop = end >> lg2 << lg2
         if which:
             larger = 1 << sizes[which - 1].lg2

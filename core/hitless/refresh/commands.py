@@ -31,6 +31,10 @@ class Encoder(Protocol):
     atc_after_wait: bool
     """Whether a wait must stand between the IOTLB's commands and the device's."""
 
+    nested_after_wait: bool
+    """Whether a wait must stand between the commands of stage 2 and those of nested results: else these may be made
+    again from what has not gone yet."""
+
     def invalidate(self, target: Target, tag: int) -> Sequence[Words]:
         """The smallest legal commands that drop the target from a unit's caches."""
 

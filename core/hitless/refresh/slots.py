@@ -16,6 +16,7 @@ class Slot(NamedTuple):
     """Adjacent entries that are one thing: a leaf, a run, a pointer, or empty; with the ranges inside.
 
     ``pa`` and ``iova`` are the first entry's, ``word`` is what it holds (of an empty slot: all hold it).
+    ``kind`` is ``leaf``, ``table`` or empty.
     """
 
     level: Level
@@ -23,7 +24,8 @@ class Slot(NamedTuple):
     iova: int
     end: int
     word: int
-    ranges: Ranges
+    kind: str
+    ranges: list[tuple[int, int]]
 
     @property
     def entries(self) -> int:
@@ -81,20 +83,17 @@ def slots(fmt: PageFormat, table: Table, ranges: Ranges) -> Iterator[Slot]:
         while at < end:
             if now is None or at >= now.end:
                 found = _slot(fmt, table, at, end)
-                if now is None:
-                    now = found
-                elif not now.word and not found.word and now.end == found.iova:
+                if now is not None and not now.word and not found.word and now.end == found.iova:
                     now = now._replace(end=found.end)
                 else:
-                    yield now
+                    if now is not None:
+                        yield now
                     now = found
             stop = min(end, now.end)
-            inside = list(now.ranges)
-            if inside and inside[-1][1] == at:
-                inside[-1] = (inside[-1][0], stop)
+            if now.ranges and now.ranges[-1][1] == at:
+                now.ranges[-1] = (now.ranges[-1][0], stop)
             else:
-                inside.append((at, stop))
-            now = now._replace(ranges=inside)
+                now.ranges.append((at, stop))
             at = stop
     if now is not None:
         yield now
@@ -107,16 +106,22 @@ def _slot(fmt: PageFormat, table: Table, at: int, end: int) -> Slot:
     word = int(table.words[index])
     first = at >> lo << lo
     stop = first + (1 << lo)
+    kind = ""
     if not word:
         last = table.index_of(end - 1)
         used: list[int] = np.flatnonzero(table.words[index : last + 1]).tolist() if last > index else []
         stop = table.base + ((index + used[0] if used else last + 1) << lo)
-    elif fmt.present(word) and fmt.is_leaf(word, level.number):
+    elif not fmt.present(word):
+        pass
+    elif not fmt.is_leaf(word, level.number):
+        kind = "table"
+    else:
+        kind = "leaf"
         lg2 = int(fmt.leaf_lg2(word, level.number))
         if lg2 > lo:
             first = at >> lg2 << lg2
             stop, word = first + (1 << lg2), int(table.words[table.index_of(first)])
-    return Slot(level, table.pa_of(first), first, stop, word, ())
+    return Slot(level, table.pa_of(first), first, stop, word, kind, [])
 
 
 def without(ranges: Ranges, gone: Ranges) -> list[tuple[int, int]]:

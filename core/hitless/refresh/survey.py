@@ -71,14 +71,16 @@ class Survey:
 
     def _table(self, table: Table, ranges: Ranges, *, swapped: bool = False) -> Outcome:
         """Survey ``ranges`` in one table; one that the plan puts in another's place is not merged in the same plan."""
-        number = table.level.number
         wipes = len(self.changes.wipe)
         after: dict[int, int] = {}
         mergeable: dict[int, Outcome] = {}
-        for slot in slots(self._fmt, table, ranges):
-            if not self._fmt.present(slot.word):
+        found = list(slots(self._fmt, table, ranges))
+        if table.parent is not None and (divided := self._divided_runs(table, found)):
+            return Outcome(pointer=self._swap(table, table.parent, divided))
+        for slot in found:
+            if not slot.kind:
                 self._lay_out(slot, slot.ranges, table, after)
-            elif self._fmt.is_leaf(slot.word, number):
+            elif slot.kind == "leaf":
                 self._leaf(slot, table, after)
             else:
                 index = table.index_of(slot.iova)
@@ -173,7 +175,7 @@ class Survey:
             self.changes.resize.append(change)
             after[table.index_of(iova)] = new[iova]
         for iova, parts in below.items():
-            plain = Slot(level, slot.pa_of(iova), iova, iova + (1 << level.lo), new[iova], slot.ranges)
+            plain = Slot(level, slot.pa_of(iova), iova, iova + (1 << level.lo), new[iova], "leaf", slot.ranges)
             after[table.index_of(iova)] = self._cut(plain, parts)
         for laid in leaves:
             if laid.piece.change:
@@ -195,9 +197,6 @@ class Survey:
             outcome = Outcome(empty=True, tables=list(self._subtree(number - 1, child)))
         else:
             table = Table(level, child, slot.iova, self._memory.view(child, 1 << level.bits), slot)
-            divided = [] if self._in_place else self._divided_runs(table, slot.ranges)
-            if divided:
-                return self._swap(table, slot, divided), Outcome()
             outcome = self._table(table, slot.ranges)
         if outcome.empty:
             self.changes.unlinked += outcome.tables
@@ -209,16 +208,11 @@ class Survey:
 
     # -- runs, where a mix of forms is not allowed
 
-    def _divided_runs(self, table: Table, ranges: Ranges) -> list[tuple[Slot, list[Piece]]]:
-        """The runs of a table that have to be taken apart."""
-        number = table.level.number
-        if self._request.remap or not any(each.entries_lg2 for each in self._fmt.leaf_sizes if each.level == number):
+    def _divided_runs(self, table: Table, found: list[Slot]) -> list[tuple[Slot, list[Piece]]]:
+        """The runs of a table that cannot be taken apart in their place, and have to be."""
+        if self._in_place or self._request.remap:
             return []
-        runs = [
-            (slot, self._pieces(slot, table))
-            for slot in slots(self._fmt, table, ranges)
-            if slot.entries > 1 and self._fmt.present(slot.word)
-        ]
+        runs = [(slot, self._pieces(slot, table)) for slot in found if slot.kind == "leaf" and slot.entries > 1]
         return [(slot, pieces) for slot, pieces in runs if self._divides(slot, pieces)]
 
     def _swap(self, table: Table, parent: Slot, divided: list[tuple[Slot, list[Piece]]]) -> int:

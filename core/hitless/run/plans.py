@@ -3,21 +3,26 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from hitless.check import Report
 from hitless.config import Config
 from hitless.errors import Refused
 from hitless.guest_memfd.guest import GUEST, HOST
 from hitless.iommufd import Domain
 from hitless.plan import Plan
 from hitless.plugin import Vendor, VendorRegistry
+from hitless.run.checking import check_plan
 from hitless.run.world import open_world
 from hitless.units import Range
 
 
 @frozen
 class PlannedDomain:
-    """What one domain would do for one conversion; ``plan`` is None if it refuses, or nothing changes."""
+    """What one domain would do for one conversion; ``plan`` is None if it refuses, or nothing changes.
+
+    ``report`` is what a check of the plan found, None if it was not checked; ``story`` tells a violation.
+    """
 
     domain: str
     vendor: Vendor
@@ -25,12 +30,14 @@ class PlannedDomain:
     ranges: tuple[Range, ...]
     plan: Plan | None
     refusal: Refused | None
+    report: Report | None = None
+    story: str = ""
 
 
 def plan_conversions(
-    config: Config, registry: VendorRegistry, conversions: Sequence[tuple[Range, str]]
+    config: Config, registry: VendorRegistry, conversions: Sequence[tuple[Range, str]], *, check: bool = False
 ) -> list[PlannedDomain]:
-    """The plan of each conversion on a fresh guest of its own for each domain.
+    """The plan of each conversion on a fresh guest of its own for each domain; with ``check``, each is checked.
 
     Conversions of one owner that follow each other are one plan; where the owner changes, the
     earlier ones are carried out first.
@@ -45,7 +52,7 @@ def plan_conversions(
             domain = world.stations[0].domain
             groups = [(owner, [r for r, _ in of]) for owner, of in groupby(conversions, key=lambda each: each[1])]
             for number, (owner, ranges) in enumerate(groups, 1):
-                planned = _plan(domain, owner, ranges)
+                planned = _plan(domain, owner, ranges, check=check)
                 found.append(planned)
                 if planned.refusal is not None:
                     break
@@ -56,11 +63,18 @@ def plan_conversions(
     return found
 
 
-def _plan(domain: Domain, owner: str, ranges: Sequence[Range]) -> PlannedDomain:
-    plan, refusal = None, None
+def _plan(domain: Domain, owner: str, ranges: Sequence[Range], *, check: bool) -> PlannedDomain:
+    to = HOST if owner == "shared" else GUEST
+    planned = PlannedDomain(domain.name, domain.vendor, owner, tuple(ranges), None, None)
     try:
-        prepared = domain.guest.plan(ranges, HOST if owner == "shared" else GUEST)
-        plan = prepared[0].plan if prepared else None
+        prepared = domain.guest.plan(ranges, to)
     except Refused as error:
-        refusal = error
-    return PlannedDomain(domain.name, domain.vendor, owner, tuple(ranges), plan, refusal)
+        return evolve(planned, refusal=error)
+    if not prepared:
+        return planned
+    planned = evolve(planned, plan=prepared[0].plan)
+    conversion = domain.guest.conversion(ranges, to) if check else None
+    if conversion is None:
+        return planned
+    report, story = check_plan(domain, conversion, prepared[0].plan)
+    return evolve(planned, report=report, story=story)

@@ -36,7 +36,12 @@ class LogCounts:
 
 @define
 class Row:
-    """One domain under one strategy."""
+    """One domain under one strategy.
+
+    Args:
+        checked, check_violations: plans that were checked, and by rule what broke in them.
+        story: of the first of these violations, told.
+    """
 
     domain: str
     vendor: str
@@ -58,6 +63,9 @@ class Row:
     freed_table_reads: int = 0
     conflicts: int = 0
     fenced: list[str] = field(factory=list)
+    checked: int = 0
+    check_violations: Counter[str] = field(factory=Counter)
+    story: str = ""
     seconds: float = 0.0
 
     @property
@@ -72,6 +80,7 @@ class Row:
             "F1 stale_after_refresh": self.dma.stale,
             "R1 freed_table_reads": self.freed_table_reads,
         }
+        found |= {f"{rule} in checked plans": count for rule, count in sorted(self.check_violations.items())}
         return {rule: count for rule, count in found.items() if count}
 
     def as_json(self) -> dict[str, Any]:
@@ -107,6 +116,8 @@ class Row:
             "leaves": {lg2_text(lg2): self.leaves[lg2] for lg2 in sorted(self.leaves)},
             "refused": [{"reason": reason, "count": count} for reason, count in sorted(self.refused.items())],
             "fenced": self.fenced,
+            "checked": self.checked,
+            "check_violations": {rule: self.check_violations[rule] for rule in sorted(self.check_violations)},
             "seconds": round(self.seconds, 3),
         }
 

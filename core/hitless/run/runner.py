@@ -17,6 +17,7 @@ from hitless.errors import BadInput, HitlessError, OutOfTableMemory, OwnerChange
 from hitless.guest_memfd.guest import GUEST, HOST
 from hitless.guest_memfd.log import LogConversion, LogFile, open_log, read_log
 from hitless.plugin import VendorRegistry
+from hitless.run.checking import Check
 from hitless.run.result import LogCounts, Row, RunResult
 from hitless.run.world import World, open_world
 from hitless.units import size_text
@@ -145,9 +146,10 @@ def run_log(
     strategies: Sequence[str] = ("refresh",),
     seed: int = 0,
     limit: int | None = None,
+    check: Check = "none",
     progress: Progress = _silent,
 ) -> RunResult:
-    """Run a log through all domains, once for each strategy.
+    """Run a log through all domains, once for each strategy; ``check`` says which of the plans are checked.
 
     The same configuration, log, seed and version give the same result but for ``seconds``.
 
@@ -155,7 +157,7 @@ def run_log(
         BadInput, PluginError: the log cannot be opened, or a domain not be made.
     """
     deciding = frozenset({"refresh"} if "refresh" in strategies else strategies)
-    jobs = [_Job(config, domains, strategy, seed, limit) for strategy, domains in worlds_of(config, strategies)]
+    jobs = [_Job(config, domains, strategy, seed, limit, check) for strategy, domains in worlds_of(config, strategies)]
     processes = min(len(jobs), len(os.sched_getaffinity(0)))
     if isinstance(log, LogFile) or processes == 1 or _is_small(log):
         with nullcontext(log) if isinstance(log, LogFile) else open_log(log) as opened:
@@ -181,6 +183,7 @@ class _Job:
     strategy: str
     seed: int
     limit: int | None
+    check: Check
 
     @property
     def label(self) -> str:
@@ -188,7 +191,7 @@ class _Job:
 
     def run(self, registry: VendorRegistry, log: LogFile, progress: Progress) -> Pass:
         """Run the log; the world is closed afterwards."""
-        world = open_world(self.config, self.domains, registry, self.strategy, self.seed)
+        world = open_world(self.config, self.domains, registry, self.strategy, self.seed, self.check)
         try:
             a_pass = _Pass(world)
             rows = a_pass.run(log, self.limit, lambda done: progress(self.label, done, None))

@@ -21,6 +21,7 @@ from hitless.machine import Machine
 from hitless.pagetable import count_leaves
 from hitless.plan import Step
 from hitless.plugin import ConversionRecord, Vendor, VendorRegistry
+from hitless.run.checking import Check, PlanChecker
 from hitless.run.result import Row
 
 _MANY_STEPS = 48
@@ -39,6 +40,7 @@ class Station:
     engine: DmaEngine
     row: Row
     observers: Any
+    checker: PlanChecker
     skip: int = 1
     _count: int = 0
 
@@ -49,7 +51,8 @@ class Station:
             self.engine.burst()
 
     def begin(self, conversion: Conversion) -> None:
-        """Aim DMA at what the conversion's plan changes."""
+        """Check the plan, and aim DMA at what it changes."""
+        self.checker.begin(conversion)
         prepared = self.domain.pending(conversion)
         changes = prepared.changes
         levels = self.domain.vendor.page_format.levels
@@ -137,18 +140,29 @@ def open_guest(config: Config) -> GuestMemfd:
 
 
 def open_world(
-    config: Config, domains: Sequence[DomainConfig], registry: VendorRegistry, strategy: str, seed: int
+    config: Config,
+    domains: Sequence[DomainConfig],
+    registry: VendorRegistry,
+    strategy: str,
+    seed: int,
+    check: Check = "none",
 ) -> World:
-    """A guest with some of a configuration's domains, all mapped and with DMA ready."""
+    """A guest with some of a configuration's domains, all mapped and with DMA ready; ``check``: which plans are."""
     world = World(open_guest(config))
     for told in domains:
-        world.stations.append(_open_station(config, told, registry, world.guest, strategy, seed))
+        world.stations.append(_open_station(config, told, registry, world.guest, strategy, seed, check))
     world.guest.watchers.append(world)
     return world
 
 
 def _open_station(
-    config: Config, told: DomainConfig, registry: VendorRegistry, guest: GuestMemfd, strategy: str, seed: int
+    config: Config,
+    told: DomainConfig,
+    registry: VendorRegistry,
+    guest: GuestMemfd,
+    strategy: str,
+    seed: int,
+    check: Check,
 ) -> Station:
     vendor = registry.resolve(told.vendor, told.format, told.features, told.extensions)
     machine = Machine(seed, table_bytes=told.table_memory)
@@ -173,7 +187,8 @@ def _open_station(
         strategy,
     )
     hook = registry.manager(told.vendor, told.extensions).hook.conversion_done
-    station = Station(domain, machine, engine, row, hook if hook.get_hookimpls() else None)
+    observers = hook if hook.get_hookimpls() else None
+    station = Station(domain, machine, engine, row, observers, PlanChecker(domain, row, check))
     domain.executor.between = station.between
     for unit in domain.units:
         unit.idle = engine.one

@@ -149,6 +149,7 @@ class AmdCommands:
     """
 
     words = 2
+    nested_after_wait = False  # one command takes both (AMD-INV-10)
     atc_after_wait = False  # IOMMU pages, IOTLB pages, one COMPLETION_WAIT (AMD-INV-9)
     layouts: Mapping[str, Layout] = {layout.name: layout for layout in _LAYOUTS.values()}
 

@@ -1,6 +1,7 @@
 """The plugin object: which strategy answers which hook."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hitless.hardware.facts import HardwareFacts
 from hitless.pagetable import PageFormat
@@ -59,6 +60,12 @@ class AmdPlugin:
     @hookimpl
     def structures(self, page_format: PageFormat, features: AmdFeatures) -> AmdStructures:
         return AmdStructures(page_format, features)
+
+    @hookimpl
+    def mutants(self, page_format: PageFormat, features: AmdFeatures) -> Sequence[Any]:
+        from hitless_amd.mutants import mutants  # noqa: PLC0415 - only the checker needs them
+
+        return mutants(page_format, features)
 
 
 plugin = AmdPlugin()

@@ -72,6 +72,7 @@ class ArmSmmuCommands:
     """Encoder and decoder of the SMMUv3 command queue, for the tables of one format."""
 
     words = 2
+    nested_after_wait = True  # ARM-TLBI-17
     atc_after_wait = True  # ARM-SYNC-4
     layouts: Mapping[str, Layout] = {layout.name: layout for layout in LAYOUTS.values()}
 

@@ -1,6 +1,7 @@
 """The plugin object: which strategy answers which hook."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hitless.hardware.facts import HardwareFacts
 from hitless.pagetable import PageFormat
@@ -57,6 +58,12 @@ class ArmSmmuPlugin:
     @hookimpl
     def ownership(self, page_format: PageFormat, features: ArmSmmuFeatures) -> Gpt:
         return Gpt(features)
+
+    @hookimpl
+    def mutants(self, page_format: PageFormat, features: ArmSmmuFeatures) -> Sequence[Any]:
+        from hitless_arm_smmu.mutants import mutants  # noqa: PLC0415 - only the checker needs them
+
+        return mutants(page_format, features)
 
 
 plugin = ArmSmmuPlugin()

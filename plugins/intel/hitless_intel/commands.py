@@ -57,6 +57,7 @@ class IntelCommands:
     then declares that it drains nothing (INTEL-WAIT-3, INTEL-WAIT-4).
     """
 
+    nested_after_wait: ClassVar[bool] = False  # one command takes both (INTEL-INV-12)
     atc_after_wait: ClassVar[bool] = False  # IOTLB, device TLB, one wait (INTEL-QI-9)
 
     def __init__(self, features: IntelFeatures, format_name: str = SECOND_STAGE) -> None:

@@ -26,8 +26,8 @@ class Tdx:
     def verdict(self, table: OwnerTable, pa: int, leaf_lg2: int, trusted: bool) -> Verdict:
         """A private page reached with a shared KeyID loses its integrity, which the CPU finds as a machine check."""
         if table.owner(pa) == HOST:
-            return Verdict(True, leaf_lg2)
-        return Verdict(False, leaf_lg2, "machine-check", "a private page was reached through a shared mapping")
+            return Verdict(True, _4K)
+        return Verdict(False, _4K, "machine-check", "a private page was reached through a shared mapping")
 
     def own(self, table: OwnerTable, changes: Sequence[OwnerChange], *, trusted: bool, allow_break: bool) -> list[Own]:
         """Give pages to the TD, or take them back; the host's tables have been wiped before."""

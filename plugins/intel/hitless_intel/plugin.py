@@ -1,6 +1,7 @@
 """The plugin object: which strategy answers which hook."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hitless.hardware.facts import HardwareFacts
 from hitless.pagetable import PageFormat
@@ -58,6 +59,12 @@ class IntelPlugin:
     @hookimpl
     def ownership(self, page_format: PageFormat, features: IntelFeatures) -> Tdx:
         return Tdx()
+
+    @hookimpl
+    def mutants(self, page_format: PageFormat, features: IntelFeatures) -> Sequence[Any]:
+        from hitless_intel.mutants import mutants  # noqa: PLC0415 - only the checker needs them
+
+        return mutants(page_format, features)
 
 
 plugin = IntelPlugin()

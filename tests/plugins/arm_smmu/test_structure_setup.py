@@ -313,7 +313,11 @@ def test_what_structures_cannot_say(entries, words):
 def test_id_widths_of_structures():
     """Without VMID16 and ASID16 they have 8 bits."""
     second = entry(stage2=StageRoot(SECOND, ROOT_2, 256))
-    for told in (second, first(stage1=StageRoot(FIRST, ROOT_1, 256)), first(stage1=StageRoot(FIRST, ROOT_1, 256 << 16))):
+    for told in (
+        second,
+        first(stage1=StageRoot(FIRST, ROOT_1, 256)),
+        first(stage1=StageRoot(FIRST, ROOT_1, 256 << 16)),
+    ):
         with pytest.raises(HitlessError, match="wider than 8 bits"):
             rig(told, vmid16=False, asid16=False)
 

@@ -66,7 +66,7 @@ class Flat(PageFormat):
 class ToyCommands:
     """DROP says what goes, WAIT when it is gone; each has two words."""
 
-    words, atc_after_wait = 2, False
+    words, atc_after_wait, nested_after_wait = 2, False, False
 
     def invalidate(self, target: Target, tag: int) -> Sequence[Words]:
         return [DROP.encode(first=target.first >> 12, last=target.last >> 12, of=tag, T=target.tables)]

@@ -6,15 +6,15 @@ import attrs
 
 from hitless.check.mutants import situations as at
 from hitless.check.mutants.commands import nothing_before
-from hitless.check.mutants.declared import LEFT, Declared, checks_owners, harms, one_round, own_drops
-from hitless.check.mutants.edits import changed, is_a, moved, replaced, steps_of, store, stores, without
+from hitless.check.mutants.declared import LEFT, Declared, Rules, checks_owners, harms, one_round, own_drops
+from hitless.check.mutants.edits import Steps, changed, is_a, moved, replaced, steps_of, stores, without
 from hitless.check.mutants.mutant import Mutant
 from hitless.check.mutants.planning import with_recipe
 from hitless.check.stage import mutated
 from hitless.check.subject import Subject
 from hitless.hardware.vendor import Vendor
 from hitless.plan import Barrier, Clean, Fill, FillRun, Invalidate, Own, Section, Step, Store, Wait
-from hitless.refresh.recipes import Recipe, Scope, break_before_make, one_store
+from hitless.refresh.recipes import Impossible, Kind, Recipe, Scope, break_before_make, one_store
 
 _MISTAKE = "a mistake"
 
@@ -22,17 +22,18 @@ _MISTAKE = "a mistake"
 # -- sizes and addresses
 
 
-def _sizes_conflict(vendor: Vendor, kind: str) -> str:
-    recipe = vendor.recipes.of("cut" if kind == "cut" else "merge")
+def _sizes_conflict(vendor: Vendor, kind: Kind) -> str:
     if not vendor.hardware.size_conflict:
-        return f"cached leaves of different size for one address do not conflict ({vendor.hardware.source})"
-    return "" if isinstance(recipe, Recipe) else "it is refused here, by " + recipe.reason if recipe else ""
+        cut = vendor.recipes.cut
+        return f"cached leaves of different size for one address do not conflict ({cut.source})"
+    recipe = vendor.recipes.of(kind)
+    return f"it is refused here ({recipe.reason})" if isinstance(recipe, Impossible) else ""
 
 
 def _addresses_conflict(vendor: Vendor) -> str:
     if vendor.hardware.address_conflict:
         return ""
-    return f"one store may give a live leaf another address ({vendor.hardware.source})"
+    return f"one store may give a live leaf another address ({vendor.recipes.replace.source})"
 
 
 def _breaks(vendor: Vendor) -> str:
@@ -78,7 +79,7 @@ def _cut_and_replace(subject: Subject) -> Subject | None:
             runs = [FillRun(each.pa, each.entries, word, 0) if each.pa == entry.pa else each for each in step.runs]
             return attrs.evolve(step, runs=runs)
         if isinstance(step, Store) and step.pa == entry.pa and entry.what.startswith("wipe"):
-            return store(step, expected=word)
+            return attrs.evolve(step, expected=word)
         return step
 
     new = replaced(subject, filled)
@@ -101,7 +102,7 @@ def _unequal(subject: Subject) -> Subject | None:
     return changed(subject, [each for i, each in enumerate(steps) if each[0] != "refresh" or i >= merge])
 
 
-def _unequal_rules(declared: Declared) -> set[str]:
+def _unequal_rules(declared: Declared) -> Rules:
     old_enters = declared.moves and declared.enters(declared.converting.old_pa, declared.page_lg2, after=True)
     if not old_enters or not one_round(declared.vendor, "merge"):
         return {"M1"}
@@ -112,12 +113,20 @@ def _unequal_rules(declared: Declared) -> set[str]:
 
 
 def _own_first(subject: Subject) -> Subject | None:
-    own = [("own", step) for section, step in subject.steps if section == "own"]
+    own = [each for each in subject.steps if each[0] == "own"]
     rest = [each for each in subject.steps if each[0] not in ("prepare", "own")]
     return changed(subject, [*(each for each in subject.steps if each[0] == "prepare"), *own, *rest])
 
 
-def _own_early(declared: Declared) -> set[str]:
+def _no_owner_before(vendor: Vendor) -> str:
+    if why := nothing_before(vendor):
+        return why
+    if not checks_owners(vendor):
+        return "no owner table is consulted with these features, and no step of the plan changes one"
+    return ""
+
+
+def _own_early(declared: Declared) -> Rules:
     rules = declared.old_at_owner_change()
     if declared.vendor.ownership.invalidate_after:
         rules |= {"E1"}  # the cut's command covers what is owed, and is sent again
@@ -127,7 +136,7 @@ def _own_early(declared: Declared) -> set[str]:
 
 
 def _refresh_first(subject: Subject) -> Subject | None:
-    mine = [(("isolate", step)) for section, step in subject.steps if section == "refresh"]
+    mine: Steps = [("isolate", step) for section, step in subject.steps if section == "refresh"]
     rest = [each for each in subject.steps if each[0] != "refresh"]
     to = next((i for i, each in enumerate(rest) if each[0] == "own"), len(rest))
     return changed(subject, [*rest[:to], *mine, *rest[to:]])
@@ -167,14 +176,14 @@ def _map_beside(subject: Subject) -> Subject | None:
     found = [step for _, step in stores(subject, "replace", "map")]
     if not found:
         return None
-    early = store(found[-1], expected=found[0].expected, what="map", fold=[])
-    extra: list[tuple[Section, Step]] = [("isolate", early)]
+    early = attrs.evolve(found[-1], expected=found[0].expected, what="map", fold=[])
+    extra: Steps = [("isolate", early)]
     if not subject.vendor.hardware.coherent:
         extra.append(("isolate", Clean(early.pa, 8)))
     return changed(subject, [*extra, ("isolate", Barrier()), *subject.steps])
 
 
-def _map_beside_rules(declared: Declared) -> set[str]:
+def _map_beside_rules(declared: Declared) -> Rules:
     old_enters = not declared.wipes and declared.enters(declared.converting.old_pa, declared.page_lg2, after=False)
     rules = {"A1"} | ({"C2"} if declared.wipes else set())
     return rules | declared.conflict(address=old_enters)
@@ -258,12 +267,12 @@ def _owner_mutants() -> Sequence[Mutant]:
     return (
         Mutant(
             "generic.own-before-isolate",
-            (12, 13, 14),
+            (12, 14),
             "owners change, and the hunk is split, before the mapping was isolated",
             at.HIDE_IN_PLACE,
             _own_early,
             _own_first,
-            why_not=nothing_before,
+            why_not=_no_owner_before,
         ),
         Mutant(
             "generic.refresh-before-own",

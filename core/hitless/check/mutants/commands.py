@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hitless.check.mutants import situations as at
-from hitless.check.mutants.declared import LEFT, Declared, own_drops, ranged, whole_tag_only
+from hitless.check.mutants.declared import LEFT, Declared, Rules, own_drops, ranged, whole_tag_only
 from hitless.check.mutants.edits import (
     Steps,
     changed,
@@ -38,7 +38,7 @@ def _waits_again(declared: Declared) -> bool:
     return any(isinstance(step, Wait) for section, step in declared.subject.steps if section == "refresh")
 
 
-def _isolate_not_waited(declared: Declared) -> set[str]:
+def _isolate_not_waited(declared: Declared) -> Rules:
     rules = declared.old_at_owner_change() | declared.conflict(size=True)
     rules |= {"H1", *swapped} if (swapped := declared.swapped()) else set()
     if _waits_again(declared):
@@ -161,7 +161,7 @@ def _pieces_left(declared: Declared) -> bool:
     return declared.whole_pieces_only or declared.smallest_piece < declared.large_lg2
 
 
-def _short_rules(declared: Declared) -> set[str]:
+def short_rules(declared: Declared) -> Rules:
     """The second of two pages stays cached; and pieces of the large leaf do."""
     moves = declared.moves and declared.new_enters
     rules = LEFT | {"F1"} | ({"C2"} if declared.wiped_first else set()) | declared.conflict(address=moves)
@@ -171,7 +171,7 @@ def _short_rules(declared: Declared) -> set[str]:
     return rules | (declared.conflict(size=True, address=moves) if _pieces_left(declared) else set())
 
 
-def _short_device_rules(declared: Declared) -> set[str]:
+def _short_device_rules(declared: Declared) -> Rules:
     """A device drops every translation that the range touches, whole."""
     moves = declared.moves and declared.new_enters
     rules = LEFT | {"F1"} | ({"C2"} if declared.wiped_first else set()) | declared.conflict(address=moves)
@@ -231,10 +231,10 @@ def command_mutants() -> Sequence[Mutant]:
         ),
         Mutant(
             "generic.command-short",
-            (),
+            (29,),
             "commands stop short: they cover the first page of their range",
             at.HIDE_TWO,
-            _short_rules,
+            short_rules,
             planned_as=lambda vendor: _shortened(vendor, device=False),
             why_not=_whole_tag,
         ),

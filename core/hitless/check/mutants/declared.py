@@ -1,5 +1,8 @@
 """What vendor and setting declare, in the words in which the expectations of mutants are written."""
 
+from collections.abc import Set as AbstractSet
+from typing import TypeAlias
+
 from attrs import frozen
 
 from hitless.check.subject import Subject, TruthRun
@@ -10,6 +13,9 @@ from hitless.plan import Own, Release, Store
 from hitless.refresh.commands import Target
 from hitless.refresh.recipes import Kind, Recipe
 from hitless.units import PAGE_LG2, WORD_MAX
+
+Rules: TypeAlias = AbstractSet[str]
+"""Ids of the rules that a mistake has to break."""
 
 LEFT = frozenset({"F2"})
 """What breaks where something stays cached that memory does not hold any more."""
@@ -94,7 +100,7 @@ class Declared:
 
     # -- what stays behind
 
-    def old_stays(self, *, pointers: bool = True) -> set[str]:
+    def old_stays(self, *, pointers: bool = True) -> Rules:
         """The old large leaf stays cached from the cut to the end; and pointers, to a table that was swapped."""
         run = self.converting
         rules = {"F1"} if not self.subject.grants(run.new_owner) or self.moves else set()
@@ -102,19 +108,19 @@ class Declared:
         rules |= self.swapped() if pointers else set()
         return LEFT | rules | self.old_at_owner_change() | self.conflict(size=True, address=moves)
 
-    def swapped(self) -> set[str]:
+    def swapped(self) -> Rules:
         """Where a run was taken apart by swapping its table, that one is freed at once."""
         steps = self.subject.steps
         return {"R1"} if any(section == "isolate" and isinstance(step, Release) for section, step in steps) else set()
 
-    def old_at_owner_change(self) -> set[str]:
+    def old_at_owner_change(self) -> Rules:
         """The old large leaf is cached still when owners change."""
         rules = {"B1"} if self.bounded else set()
         if self.wiped_first:
             rules |= {"C2"} | ({"C1"} if self.unsafe else set())
         return rules
 
-    def conflict(self, *, size: bool = False, address: bool = False) -> set[str]:
+    def conflict(self, *, size: bool = False, address: bool = False) -> Rules:
         """Two leaves of one address differ so and may be cached together."""
         hardware = self.hardware
         conflicts = (

@@ -8,7 +8,8 @@ import attrs
 from hitless.check.stage import mutated
 from hitless.check.subject import Subject
 from hitless.hardware.facts import Drops
-from hitless.plan import Barrier, Fill, Invalidate, Release, Section, Step, Store, Wait
+from hitless.plan import Barrier, Fill, FillRun, Invalidate, Release, Section, Step, Store, Wait
+from hitless.refresh.commands import Words
 
 Steps: TypeAlias = list[tuple[Section, Step]]
 Choice: TypeAlias = Callable[[Section, Step], bool]
@@ -32,6 +33,17 @@ def without(subject: Subject, gone: Choice) -> Subject | None:
 def replaced(subject: Subject, change: Callable[[Section, Step], Step]) -> Subject | None:
     """The plan with each step put through ``change``."""
     return changed(subject, [(section, change(section, step)) for section, step in subject.steps])
+
+
+def recoded(subject: Subject, code: Callable[[Invalidate], Sequence[Words]]) -> Subject | None:
+    """The plan with other words for each command: as many commands as ``code`` gives."""
+    steps: Steps = []
+    for section, step in subject.steps:
+        if isinstance(step, Invalidate):
+            steps += [(section, attrs.evolve(step, words=words)) for words in code(step)]
+        else:
+            steps.append((section, step))
+    return changed(subject, steps)
 
 
 def is_a(*kinds: type, section: Section | None = None) -> Choice:
@@ -97,7 +109,19 @@ def rounds(steps: Steps) -> Iterator[tuple[int, int]]:
         at = end
 
 
-def store(step: Step, **changes: int | list[tuple[int, int]]) -> Store:
-    """A store with other words."""
-    assert isinstance(step, Store)  # noqa: S101 - callers have looked
-    return attrs.evolve(step, **changes)
+def refilled(subject: Subject, change: Callable[[FillRun], FillRun]) -> Subject | None:
+    """The plan with each run of a Fill put through ``change``."""
+
+    def each(_: Section, step: Step) -> Step:
+        return attrs.evolve(step, runs=[change(run) for run in step.runs]) if isinstance(step, Fill) else step
+
+    return replaced(subject, each)
+
+
+def neighbours(subject: Subject) -> Iterator[FillRun]:
+    """The runs of new tables that hold leaves which no store of the plan reaches."""
+    touched = {step.pa for _, step in subject.steps if isinstance(step, Store)}
+    for _, step in subject.steps:
+        for run in step.runs if isinstance(step, Fill) else ():
+            if not any(run.pa <= pa < run.pa + 8 * run.entries for pa in touched):
+                yield run

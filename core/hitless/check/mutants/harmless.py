@@ -109,14 +109,12 @@ def _wide(commands: Any, target: Target, to: int) -> Sequence[Words]:
 
 
 def _one_store_replace(vendor: Vendor) -> str:
+    if vendor.hardware.caches_not_present:
+        return "the empty entry may be cached as well, and takes an invalidation more"
     replace = vendor.recipes.replace
     if isinstance(replace, Recipe) and len(replace.rounds) > 1:
         return "entries are broken before they are made here anyway"
     return ""
-
-
-def _order_of_devices(subject: Subject) -> Subject | None:
-    return _reversed(subject, Wait)
 
 
 def harmless_changes() -> Sequence[Harmless]:

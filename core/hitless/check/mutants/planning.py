@@ -35,10 +35,10 @@ class Misencoder:
             return own
         return self._invalidate(self._commands, target, tag)
 
-    def invalidate_device(self, target: Target, device: int) -> Sequence[Words]:
+    def invalidate_device(self, target: Target, device: int, pasid: int | None = None) -> Sequence[Words]:
         own: Sequence[Words]
-        if self._device is None:
-            own = self._commands.invalidate_device(target, device)
+        if self._device is None or pasid is not None:
+            own = self._commands.invalidate_device(target, device, pasid)
             return own
         return self._device(self._commands, target, device)
 

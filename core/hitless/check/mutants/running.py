@@ -1,7 +1,7 @@
 """Runs mutants and harmless changes: the right plan, the changed plan, and what broke."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 from attrs import define, field, frozen
@@ -10,63 +10,73 @@ from hitless.check.checking import check
 from hitless.check.mutants.declared import Declared
 from hitless.check.mutants.generic import generic_mutants
 from hitless.check.mutants.harmless import harmless_changes
-from hitless.check.mutants.mutant import Harmless, Mutant, truly
+from hitless.check.mutants.mutant import Harmless, Mutant, as_set, truly
+from hitless.check.mutants.racing import raced
+from hitless.check.mutants.rows import HarmlessRow, MutantRow
 from hitless.check.mutants.situations import HIDE, Situation, Sizes
 from hitless.check.report import Report
 from hitless.check.stage import Stage
 from hitless.check.subject import Subject
-from hitless.errors import HitlessError, Refused
+from hitless.errors import HitlessError, PluginError, Refused
 from hitless.hardware.vendor import Vendor
 from hitless.plugin import VendorRegistry
 
 
-@frozen
-class Ground:
-    """A vendor resolved for one set of features; ``changed``: those that differ from what was asked for."""
-
-    vendor: Vendor
-    changed: Mapping[str, Any] = field(factory=dict)
-
-
 @define
-class Grounds:
-    """The features that were asked for, and every set that differs from them in one value, nearest first.
+class Nearby:
+    """The vendor with the features that were asked for, and with every set that differs in one value, nearest first.
 
-    A mistake may need hardware that was not asked for: a level of BBML, walkers that do not snoop. Where nothing
-    can be set up with the features that were asked for, the first set with which something can takes their place.
+    A mistake may need hardware that was not asked for: a level of BBML, walkers that do not snoop. A value that no
+    hardware has without another one brings that along. Where nothing can be set up with what was asked for, the first
+    set with which something can takes its place.
     """
 
     registry: VendorRegistry
     name: str
     page_format: str
     features: Mapping[str, Any] = field(factory=dict)
-    _found: list[Ground] = field(factory=list, init=False)
-    _more: Iterator[Ground] | None = field(default=None, init=False)
+    _found: list[Vendor] = field(factory=list, init=False)
+    _more: Iterator[Vendor] | None = field(default=None, init=False)
 
-    def __iter__(self) -> Iterator[Ground]:
+    def __iter__(self) -> Iterator[Vendor]:
         yield from self._found
         if self._more is None:
             self._more = self._resolved()
-        for ground in self._more:
-            self._found.append(ground)
-            yield ground
+        for vendor in self._more:
+            self._found.append(vendor)
+            yield vendor
 
-    def _resolved(self) -> Iterator[Ground]:
-        base: dict[str, Any] = {}
-        first = self._usable(base)
-        for change in self._changes() if first is None else ():
-            first = self._usable(change)
-            if first is not None:
-                base = change
-                break
+    def with_features(self, features: Mapping[str, Any]) -> Iterator[Vendor]:
+        """The vendor with certain features besides, if that can be; without any: all sets."""
+        first = next(iter(self), None)
+        if not features or first is None:
+            yield from self
+        elif (vendor := self._usable({**self.differing(first), **features})) is not None:
+            yield vendor
+
+    def differing(self, vendor: Vendor) -> dict[str, Any]:
+        """The features of a vendor that differ from those asked for."""
+        asked = {info.name: self.features.get(info.name, info.default) for info in self.registry.features(self.name)}
+        return {name: now for name, value in asked.items() if (now := getattr(vendor.features, name)) != value}
+
+    def _resolved(self) -> Iterator[Vendor]:
+        changes = list(self._changes())
+        base, first = next(
+            ((change, vendor) for change in ({}, *changes) if (vendor := self._usable(change)) is not None), ({}, None)
+        )
         if first is None:
             return
         yield first
-        for change in self._changes():
-            if not change.keys() & base.keys():
-                ground = self._usable({**base, **change})
-                if ground is not None:
-                    yield ground
+        for change in changes:
+            if change.keys() & base.keys():
+                continue
+            wanted = {**base, **change}
+            others = ({**wanted, **other} for other in changes if not other.keys() & wanted.keys())
+            alone = self._possible(wanted)
+            yield from filter(None, [self._usable(wanted)] if alone else [self._first(others)])
+
+    def _first(self, sets: Iterator[dict[str, Any]]) -> Vendor | None:
+        return next((vendor for each in sets if self._possible(each) and (vendor := self._usable(each))), None)
 
     def _changes(self) -> Iterator[dict[str, Any]]:
         for info in self.registry.features(self.name):
@@ -75,69 +85,111 @@ class Grounds:
             now = self.features.get(info.name, info.default)
             yield from ({info.name: value} for value in info.values if value != now)
 
-    def _usable(self, change: Mapping[str, Any]) -> Ground | None:
-        """A ground on which a guest can be set up at all."""
+    def _possible(self, change: Mapping[str, Any]) -> bool:
+        features = {**self.features, **change}
+        return not self.registry.feature_faults(self.name, features, page_format=self.page_format)
+
+    def _usable(self, change: Mapping[str, Any]) -> Vendor | None:
+        """The vendor, if a guest can be set up at all, and no rule is declared to be out of its reach."""
         try:
             vendor = self.registry.resolve(self.name, self.page_format, {**self.features, **change})
-            if HIDE.why_not(vendor):
-                return None
-            with HIDE.opened(vendor):
-                return Ground(vendor, dict(change))
+            limits: Mapping[str, str] = getattr(vendor.features, "cannot_hold", dict)()
+            if not limits and not HIDE.why_not(vendor):
+                with HIDE.opened(vendor):
+                    return vendor
         except (HitlessError, ValueError):  # a combination that does not exist, or addresses that it cannot hold
-            return None
+            pass
+        return None
 
 
 @frozen
-class Trial:
-    """One change on one ground.
+class Tried:
+    """One change on one vendor.
 
     Args:
         twin: what broke in the right plan; None: it is refused.
         report: what broke in the changed plan.
-        declared: what the expectation is decided from.
+        expected: the rules that have to break; of a harmless change: none.
+        told: what a teller made of the changed plan.
     """
 
-    ground: Ground
+    vendor: Vendor
     twin: Report | None
     report: Report
-    declared: Declared
+    expected: tuple[str, ...]
+    told: Any = None
 
 
-def trial_of(change: Mutant | Harmless, grounds: Grounds) -> Trial | str:
-    """A change on the nearest ground on which it can be made; else why it cannot."""
+Teller: TypeAlias = Callable[[Subject, Report], Any]
+"""Makes something of a changed plan and its report, while the stage stands."""
+
+
+def _untold(_subject: Subject, _report: Report) -> None:
+    """No story."""
+
+
+def try_nearby(change: Mutant | Harmless, nearby: Nearby, tell: Teller = _untold) -> Tried | str:
+    """A change on the nearest hardware on which it can be made; else why it cannot."""
     why = ""
-    for ground in grounds:
-        found = change.why_not(ground.vendor) or change.situation.why_not(ground.vendor) or _try(change, ground)
-        if isinstance(found, Trial):
+    for vendor in nearby.with_features(change.features):
+        found = change.why_not(vendor) or change.situation.why_not(vendor) or try_on(change, vendor, tell)
+        if isinstance(found, Tried):
             return found
         why = why or found
-    return why or "no guest can be set up with any features"
+    return why or "no guest can be set up with the features that it takes"
 
 
-def _try(change: Mutant | Harmless, ground: Ground) -> Trial | str:
-    vendor = ground.vendor
+def try_on(change: Mutant | Harmless, vendor: Vendor, tell: Teller = _untold) -> Tried | str:
+    """A change on one vendor; else why it cannot be made."""
+    staged_as = change.staged_as if isinstance(change, Mutant) else as_set
     try:
         with change.situation.opened(vendor) as (stage, sizes):
             twin = _take(change.situation, stage, sizes)
-            twin_report = None if twin is None else check(twin)
-            planned = twin
-            if change.planned_as is not truly:
-                _plan_as(stage, change.planned_as(vendor))
-                planned = _take(change.situation, stage, sizes)
-            subject = None if planned is None else change.apply(planned)
-            if subject is None or (twin is not None and list(subject.steps) == list(twin.steps)):
-                return "the plan has no place for it"
-            return Trial(ground, twin_report, check(subject), Declared(twin or subject))
+            twin_report = check(twin) if isinstance(twin, Subject) else None
+            if staged_as is as_set:
+                return _on_stage(change, stage, sizes, twin, twin_report=twin_report, tell=tell)
+        with change.situation.opened(vendor, staged_as) as (stage, sizes):
+            return _on_stage(change, stage, sizes, twin_report=twin_report, tell=tell)
     except HitlessError as error:
         return error.what
 
 
-def _take(situation: Situation, stage: Stage, sizes: Sizes) -> Subject | None:
-    """The plan of the last address space; None: it is refused."""
+def _on_stage(
+    change: Mutant | Harmless,
+    stage: Stage,
+    sizes: Sizes,
+    twin: Subject | Refused | None = None,
+    *,
+    twin_report: Report | None,
+    tell: Teller = _untold,
+) -> Tried | str:
+    """A change on a stage, where the right plan may have been taken already."""
+    planned = twin
+    if planned is None or change.planned_as is not truly:
+        _plan_as(stage, change.planned_as(stage.vendor))
+        planned = _take(change.situation, stage, sizes)
+    if isinstance(planned, Refused):
+        return f"{planned.what} ({planned.reason})"
+    right = twin if isinstance(twin, Subject) else None
+    subject = change.apply(planned)
+    if subject is None or (right is not None and list(subject.steps) == list(right.steps)):
+        return "the plan has no place for it"
+    if not isinstance(change, Mutant):
+        return Tried(stage.vendor, twin_report, check(subject), ())
+    expected = tuple(sorted(change.expected(Declared(right or subject))))
+    if change.raced is None:
+        report = check(subject)
+        return Tried(stage.vendor, twin_report, report, expected, tell(subject, report))
+    twin_report = raced(change, stage.vendor, mutated=False)
+    return Tried(stage.vendor, twin_report, raced(change, stage.vendor, mutated=True), expected)
+
+
+def _take(situation: Situation, stage: Stage, sizes: Sizes) -> Subject | Refused:
+    """The plan, unless it is refused."""
     try:
-        return situation.take(stage, sizes)[-1]
-    except Refused:
-        return None
+        return situation.take(stage, sizes)
+    except Refused as refused:
+        return refused
 
 
 def _plan_as(stage: Stage, vendor: Vendor) -> None:
@@ -148,82 +200,34 @@ def _plan_as(stage: Stage, vendor: Vendor) -> None:
         domain.planner.assembler = attrs.evolve(assembler, units=units, recipes=vendor.recipes)
 
 
-# -- rows
-
-
-@frozen
-class MutantRow:
-    """What became of one mutant.
-
-    Args:
-        features: those that had to differ from what was asked for, so that the mistake can be made.
-        expected_rules, rules: what had to break, and what broke.
-        twin_violations: what broke in the right plan: nothing may.
-        report: the whole story.
-    """
-
-    id: str
-    vendor: str
-    format: str
-    scenario: str
-    features: Mapping[str, Any]
-    expected_rules: tuple[str, ...]
-    rules: tuple[str, ...]
-    twin_violations: tuple[str, ...]
-    report: Report = field(repr=False)
-
-    @property
-    def caught(self) -> bool:
-        """Exactly the expected rules broke, and at least one."""
-        return bool(self.rules) and self.rules == self.expected_rules
-
-    def as_json(self) -> dict[str, Any]:
-        """With the keys of schema check/1."""
-        return {
-            "id": self.id,
-            "vendor": self.vendor,
-            "format": self.format,
-            "scenario": self.scenario,
-            "features": dict(self.features),
-            "expected_rules": list(self.expected_rules),
-            "rules": list(self.rules),
-            "caught": self.caught,
-            "twin_violations": list(self.twin_violations),
-        }
-
-
-@frozen
-class HarmlessRow:
-    """What became of one harmless change."""
-
-    id: str
-    vendor: str
-    format: str
-    scenario: str
-    features: Mapping[str, Any]
-    rules: tuple[str, ...]
-    report: Report = field(repr=False)
-
-    @property
-    def green(self) -> bool:
-        """Nothing broke, but that a command may be larger than needed."""
-        return set(self.rules) <= {"E1"}
-
-    def as_json(self) -> dict[str, Any]:
-        """With the keys of schema check/1."""
-        return {
-            "id": self.id,
-            "vendor": self.vendor,
-            "format": self.format,
-            "scenario": self.scenario,
-            "features": dict(self.features),
-            "rules": list(self.rules),
-        }
+# -- all of a vendor's
 
 
 def all_mutants(vendor: Vendor) -> tuple[Mutant, ...]:
     """Core's mutants, then the vendor's own."""
     return (*generic_mutants(), *(each for each in vendor.mutants() if isinstance(each, Mutant)))
+
+
+def all_harmless(vendor: Vendor) -> tuple[Harmless, ...]:
+    """Core's harmless changes, then the vendor's own."""
+    return (*harmless_changes(), *(each for each in vendor.mutants() if isinstance(each, Harmless)))
+
+
+def nearby_of(
+    registry: VendorRegistry, vendor: str, page_format: str, features: Mapping[str, Any] | None
+) -> tuple[Vendor, Nearby]:
+    """A vendor's record, for what does not depend on features, and the hardware near what is asked for.
+
+    Raises:
+        PluginError: no such vendor or format.
+    """
+    features = features or {}
+    name = page_format or registry.format_names(vendor)[0]
+    nearby = Nearby(registry, vendor, name, features)
+    record = next(iter(nearby), None)
+    if record is None:
+        raise PluginError(f"nothing can be set up with {name}", who=vendor, do="ask for other features")
+    return record, nearby
 
 
 def run_mutants(
@@ -233,28 +237,28 @@ def run_mutants(
     features: Mapping[str, Any] | None = None,
     *,
     chosen: Callable[[str], bool] = lambda _id: True,
+    tell: Teller = _untold,
 ) -> Iterator[MutantRow]:
-    """Every mutant that a vendor's format makes possible, core's and its own.
+    """Every mutant whose id is ``chosen`` and that a vendor's format makes possible, core's and its own.
 
     Raises:
         PluginError: no such vendor or format, or features that are not usable.
     """
-    asked = registry.resolve(vendor, page_format, features)
-    name = asked.page_format.name
-    grounds = Grounds(registry, vendor, name, features or {})
-    for mutant in all_mutants(asked):
-        trial = trial_of(mutant, grounds) if chosen(mutant.id) else ""
-        if isinstance(trial, Trial):
+    record, nearby = nearby_of(registry, vendor, page_format, features)
+    for mutant in all_mutants(record):
+        tried = try_nearby(mutant, nearby, tell) if chosen(mutant.id) else ""
+        if isinstance(tried, Tried):
             yield MutantRow(
                 mutant.id,
                 vendor,
-                name,
+                nearby.page_format,
                 mutant.situation.id,
-                trial.ground.changed,
-                tuple(sorted(mutant.expected(trial.declared))),
-                trial.report.rules,
-                () if trial.twin is None else trial.twin.rules,
-                trial.report,
+                nearby.differing(tried.vendor),
+                tried.expected,
+                tried.report.rules,
+                () if tried.twin is None else tried.twin.rules,
+                tried.report,
+                tried.told,
             )
 
 
@@ -266,12 +270,10 @@ def run_harmless(
     Raises:
         PluginError: no such vendor or format, or features that are not usable.
     """
-    asked = registry.resolve(vendor, page_format, features)
-    name = asked.page_format.name
-    grounds = Grounds(registry, vendor, name, features or {})
-    own = (each for each in asked.mutants() if isinstance(each, Harmless))
-    for change in (*harmless_changes(), *own):
-        trial = trial_of(change, grounds)
-        if isinstance(trial, Trial):
-            changed, report = trial.ground.changed, trial.report
-            yield HarmlessRow(change.id, vendor, name, change.situation.id, changed, report.rules, report)
+    record, nearby = nearby_of(registry, vendor, page_format, features)
+    for change in all_harmless(record):
+        tried = try_nearby(change, nearby)
+        if isinstance(tried, Tried):
+            changed, scenario = nearby.differing(tried.vendor), change.situation.id
+            rules = tried.report.rules
+            yield HarmlessRow(change.id, vendor, nearby.page_format, scenario, changed, rules, tried.report)

@@ -1,12 +1,12 @@
-"""Situations: a stage, what happened on it before, and the plan that is taken; where a mistake shows."""
+"""Situations: a stage, what happened on it before, and the change whose plan is taken; where a mistake shows."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import attrs
-from attrs import frozen
+from attrs import field, frozen
 
 from hitless.check.mutants.declared import checks_owners
 from hitless.check.recording import recorded
@@ -15,8 +15,11 @@ from hitless.check.subject import Subject
 from hitless.guest_memfd.guest import GUEST, HOST
 from hitless.hardware.vendor import Vendor
 
+Ranges: TypeAlias = Sequence[tuple[int, int]]
+TRUNCATED = -1
+"""In place of an owner: the range is truncated, which is no conversion."""
+
 _MEMORY = 2 << 30
-_HUNK_LG2 = 30
 
 
 class Sizes(NamedTuple):
@@ -26,27 +29,25 @@ class Sizes(NamedTuple):
         page: bytes of the smallest leaf.
         leaf: bytes of the leaf one level above; 0: none may be laid out.
         base: a naturally aligned GPA in the middle of the guest's memory.
-        memory, hunk_lg2: of the guest.
+        memory: bytes of the guest.
     """
 
     page: int
     leaf: int
     base: int
     memory: int
-    hunk_lg2: int
 
     @classmethod
     def of(cls, vendor: Vendor) -> "Sizes":
         fmt, allowed = vendor.page_format, vendor.split_rules.leaf_lg2s
         memory = min(_MEMORY, 1 << fmt.iova_bits - 1)
         large = fmt.levels[1].lo if len(fmt.levels) > 1 and fmt.levels[1].lo in allowed else 0
-        hunk_lg2 = min(_HUNK_LG2, memory.bit_length() - 2)
         leaf = 1 << large if large and 2 << large <= memory >> 1 else 0
-        return cls(1 << allowed[0], leaf, memory >> 1, memory, hunk_lg2)
+        return cls(1 << allowed[0], leaf, memory >> 1, memory)
 
-    def at(self, page: int) -> int:
-        """A page's address, counted from the base."""
-        return self.base + page * self.page
+    def pages(self, first: int, count: int = 1) -> tuple[int, int]:
+        """A range of pages, counted from the base."""
+        return self.base + first * self.page, self.base + (first + count) * self.page
 
 
 def _nothing(stage: Stage, sizes: Sizes) -> None:
@@ -60,17 +61,20 @@ class Situation:
     Args:
         id: of the scenario that it is a case of.
         title: one line.
-        setting: of the stage; sizes are the format's.
+        ranges, owner: what changes; the owner may be TRUNCATED.
         before: what happens first.
-        take: the plan, as a subject, or several: one an address space.
+        setting: of the stage; sizes are the format's.
+        largest: the folios behind the guest are as large as half of it; else as large as a leaf of the second size.
         wipes: it needs a policy that unmaps what the device may not reach; the first such one is chosen.
     """
 
     id: str
     title: str
-    take: Callable[[Stage, Sizes], Sequence[Subject]]
+    ranges: Callable[[Sizes], Ranges]
+    owner: int
     before: Callable[[Stage, Sizes], None] = _nothing
-    setting: Setting = Setting()
+    setting: Setting = field(factory=Setting)
+    largest: bool = False
     wipes: bool = False
 
     def why_not(self, vendor: Vendor) -> str:
@@ -88,13 +92,32 @@ class Situation:
         return next((name for name, policy in vendor.ownership.policies.items() if not policy.maps_private), "")
 
     @contextmanager
-    def opened(self, vendor: Vendor) -> Iterator[tuple[Stage, Sizes]]:
+    def opened(
+        self, vendor: Vendor, staged_as: Callable[[Setting], Setting] = lambda setting: setting
+    ) -> Iterator[tuple[Stage, Sizes]]:
         """The stage as it is when the plan is taken; close it when the subject has been checked."""
         sizes = Sizes.of(vendor)
-        setting = attrs.evolve(self.setting, memory=sizes.memory, hunk_lg2=sizes.hunk_lg2, policy=self._policy(vendor))
-        with Stage.open(vendor, setting) as stage:
+        hunk_lg2 = (sizes.memory >> 1 if self.largest else sizes.leaf).bit_length() - 1
+        setting = attrs.evolve(self.setting, memory=sizes.memory, hunk_lg2=hunk_lg2, policy=self._policy(vendor))
+        with Stage.open(vendor, staged_as(setting)) as stage:
             self.before(stage, sizes)
             yield stage, sizes
+
+    def take(self, stage: Stage, sizes: Sizes) -> Subject:
+        """The plan, as a subject; of the last address space.
+
+        Raises:
+            Refused: it is refused.
+        """
+        ranges = self.ranges(sizes)
+        if self.owner != TRUNCATED:
+            return stage.plans(ranges, self.owner)[-1]
+        domain = stage.domains[-1]
+        return recorded(stage, domain, partial(domain.revoke, *ranges[0]), gone=ranges[0])
+
+    def carry_out(self, stage: Stage, sizes: Sizes) -> None:
+        """Really do it."""
+        stage.convert(self.ranges(sizes), self.owner)
 
 
 # -- what happens before
@@ -108,13 +131,13 @@ def _shared(stage: Stage, sizes: Sizes) -> None:
 def _one_hidden(stage: Stage, sizes: Sizes) -> None:
     """Two large leaves are shared but for one page, so that the first one is cut already."""
     _shared(stage, sizes)
-    stage.convert([(sizes.at(5), sizes.at(6))], GUEST)
+    stage.convert([sizes.pages(5)], GUEST)
 
 
 def _one_returned(stage: Stage, sizes: Sizes) -> None:
     """Two large leaves are shared, and the first one is cut, though nothing in it is private any more."""
     _one_hidden(stage, sizes)
-    stage.convert([(sizes.at(5), sizes.at(6))], HOST)
+    stage.convert([sizes.pages(5)], HOST)
 
 
 def _all_shared(stage: Stage, sizes: Sizes) -> None:
@@ -124,133 +147,95 @@ def _all_shared(stage: Stage, sizes: Sizes) -> None:
 
 def _one_shared(stage: Stage, sizes: Sizes) -> None:
     """One page is shared, and one a leaf further; all else is private."""
-    far = sizes.base + sizes.leaf
-    stage.convert([(sizes.at(5), sizes.at(6)), (far, far + sizes.page)], HOST)
+    stage.convert([sizes.pages(5), *_one_further(sizes)], HOST)
 
 
-# -- which plan is taken
+# -- what changes
 
 
-def _hide(stage: Stage, sizes: Sizes) -> Sequence[Subject]:
-    """One page of a large shared leaf turns private."""
-    return stage.plans([(sizes.at(5), sizes.at(6))], GUEST)
+def _one(sizes: Sizes) -> Ranges:
+    return [sizes.pages(5)]
 
 
-def _hide_two(stage: Stage, sizes: Sizes) -> Sequence[Subject]:
-    """Two pages that are no naturally aligned block turn private."""
-    return stage.plans([(sizes.at(5), sizes.at(7))], GUEST)
+def _two(sizes: Sizes) -> Ranges:
+    """Two pages that are no naturally aligned block."""
+    return [sizes.pages(5, 2)]
 
 
-def _show(stage: Stage, sizes: Sizes) -> Sequence[Subject]:
-    """One private page between shared ones turns shared."""
-    return stage.plans([(sizes.at(5), sizes.at(6))], HOST)
+def _one_in_run(sizes: Sizes) -> Ranges:
+    """A page inside a run, where runs are laid out."""
+    return [sizes.pages(40)]
 
 
-def _show_leaf(stage: Stage, sizes: Sizes) -> Sequence[Subject]:
-    """A page far from the base turns shared, where nothing was shared before."""
-    return stage.plans([(sizes.base + sizes.leaf, sizes.base + sizes.leaf + sizes.page)], HOST)
+def _one_further(sizes: Sizes) -> Ranges:
+    """The first page of the next leaf."""
+    return [(sizes.base + sizes.leaf, sizes.base + sizes.leaf + sizes.page)]
 
 
-def _truncate(stage: Stage, sizes: Sizes) -> Sequence[Subject]:
-    """A page is truncated: guest_memfd revokes it."""
-    start, end = sizes.at(5), sizes.at(6)
-    return [recorded(stage, domain, partial(domain.revoke, start, end), gone=(start, end)) for domain in stage.domains]
+def _last_but_one(sizes: Sizes) -> Ranges:
+    return [(sizes.memory - 2 * sizes.page, sizes.memory - sizes.page)]
 
 
 # -- the situations
 
 _ATS = (((1, (5,)),),)
+_TWO_UNITS = (((1, ()),), ((1, ()),))
+_TWO_TAGS = (((1, ()), (2, ())),)
+_TWO_FUNCTIONS = (((1, (5, 6)),),)
 
-HIDE = Situation("one-page-in-2m", "one page of a shared leaf turns private", _hide, _shared)
-HIDE_TWO = Situation("two-ranges", "two pages of a shared leaf turn private", _hide_two, _shared)
-HIDE_IN_PLACE = Situation(
-    "in-place", "one page of a shared leaf turns private and keeps its address", _hide, _shared, Setting("in-place")
-)
-HIDE_CUT_IN_PLACE = Situation(
-    "in-place",
-    "one page of a leaf that was cut before turns private and keeps its address",
-    _hide,
-    _one_returned,
-    Setting("in-place"),
+HIDE = Situation("one-page-in-2m", "one page of a shared leaf turns private", _one, GUEST, _shared)
+HIDE_TWO = attrs.evolve(HIDE, id="two-ranges", title="two pages of a shared leaf turn private", ranges=_two)
+HIDE_IN_PLACE = attrs.evolve(HIDE, id="in-place", setting=Setting("in-place"))
+HIDE_CUT_IN_PLACE = attrs.evolve(
+    HIDE_IN_PLACE, title="one page of a leaf that was cut turns private", before=_one_returned
 )
 HIDE_IN_LARGEST = Situation(
     "one-page-in-1g",
     "one page of the largest shared leaf turns private",
-    lambda stage, sizes: stage.plans([(sizes.memory - 2 * sizes.page, sizes.memory - sizes.page)], GUEST),
+    _last_but_one,
+    GUEST,
     _all_shared,
+    largest=True,
 )
-HIDE_TRUSTED = Situation(
-    "trusted-page",
-    "one page of a shared leaf turns private, and devices are trusted",
-    _hide,
-    _shared,
-    Setting(trusted=True),
-)
-HIDE_ATS = Situation("ats", "one page of a shared leaf turns private, with ATS", _hide, _shared, Setting(units=_ATS))
-HIDE_TWO_ATS = Situation("ats", "two pages turn private, with ATS", _hide_two, _shared, Setting(units=_ATS))
-HIDE_TWO_UNITS = Situation(
-    "two-units", "one page turns private, two units", _hide, _shared, Setting(units=(((1, ()),), ((1, ()),)))
-)
-HIDE_TWO_TAGS = Situation(
-    "two-tags", "one page turns private, one unit and two tags", _hide, _shared, Setting(units=(((1, ()), (2, ())),))
-)
-HIDE_TWO_FUNCTIONS = Situation(
-    "two-functions", "one page turns private, two devices with ATS", _hide, _shared, Setting(units=(((1, (5, 6)),),))
-)
-HIDE_TWO_SPACES = Situation(
-    "two-spaces", "one page turns private, and two address spaces map it", _hide, _shared, Setting(spaces=2)
-)
-SHOW = Situation("one-page-in-4k", "one private page between shared ones turns shared", _show, _one_hidden)
+HIDE_IN_RUN = Situation("runs", "one page of a run turns private", _one_in_run, GUEST, _one_hidden)
+HIDE_TRUSTED = attrs.evolve(HIDE, id="trusted-page", setting=Setting(trusted=True))
+HIDE_ATS = attrs.evolve(HIDE, id="ats", setting=Setting(units=_ATS))
+HIDE_TWO_ATS = attrs.evolve(HIDE_TWO, id="ats", setting=Setting(units=_ATS))
+HIDE_TWO_UNITS = attrs.evolve(HIDE, id="two-units", setting=Setting(units=_TWO_UNITS))
+HIDE_TWO_TAGS = attrs.evolve(HIDE, id="two-tags", setting=Setting(units=_TWO_TAGS))
+HIDE_TWO_FUNCTIONS = attrs.evolve(HIDE, id="two-functions", setting=Setting(units=_TWO_FUNCTIONS))
+HIDE_TWO_SPACES = attrs.evolve(HIDE, id="two-spaces", setting=Setting(spaces=2))
+SHOW = Situation("one-page-in-4k", "one private page between shared ones turns shared", _one, HOST, _one_hidden)
+SHOW_IN_PLACE = attrs.evolve(SHOW, id="in-place", setting=Setting("in-place"))
 SHOW_TRUSTED = Situation(
+    "trusted-page", "one page of a private leaf turns shared", _one, HOST, setting=Setting("in-place", trusted=True)
+)
+HIDE_REST_TRUSTED = Situation(
     "trusted-page",
-    "one private page turns shared, and devices are trusted",
-    _show,
+    "the last shared pages of a leaf turn private under a trusted device",
+    lambda sizes: [(sizes.base, sizes.base + sizes.leaf)],
+    GUEST,
     _one_hidden,
     Setting(trusted=True),
 )
-MERGE = Situation(
-    "merge",
-    "the last private page of a leaf turns shared, and the table is merged",
-    _show,
-    _one_hidden,
-    Setting(merge="at_once"),
+MERGE = attrs.evolve(
+    SHOW, id="merge", title="the last private page of a leaf turns shared", setting=Setting(merge="at_once")
 )
-MAP = Situation("wipe-policy", "a page turns shared where nothing was mapped", _show_leaf, wipes=True)
+MAP = Situation("wipe-policy", "a page turns shared where nothing was mapped", _one_further, HOST, wipes=True)
 PRUNE = Situation(
     "prune",
-    "the last mapped page of a table turns private, and the table goes",
-    _hide,
+    "the last mapped page of a table turns private",
+    _one,
+    GUEST,
     _one_shared,
     Setting(merge="at_once"),
     wipes=True,
 )
-SHOW_IN_PLACE = Situation(
-    "in-place",
-    "one private page between shared ones turns shared and keeps its address",
-    _show,
-    _one_hidden,
-    Setting("in-place"),
-)
-REVOKE = Situation("revoke", "one page of a shared leaf is truncated", _truncate, _shared)
+REVOKE = attrs.evolve(HIDE, id="revoke", title="one page of a shared leaf is truncated", owner=TRUNCATED)
 
 SITUATIONS = (
-    HIDE,
-    HIDE_TWO,
-    HIDE_IN_PLACE,
-    HIDE_CUT_IN_PLACE,
-    HIDE_IN_LARGEST,
-    HIDE_TRUSTED,
-    HIDE_ATS,
-    HIDE_TWO_ATS,
-    HIDE_TWO_UNITS,
-    HIDE_TWO_TAGS,
-    HIDE_TWO_FUNCTIONS,
-    HIDE_TWO_SPACES,
-    SHOW,
-    SHOW_TRUSTED,
-    SHOW_IN_PLACE,
-    MERGE,
-    MAP,
-    PRUNE,
-    REVOKE,
+    *(HIDE, HIDE_TWO, HIDE_IN_PLACE, HIDE_CUT_IN_PLACE, HIDE_IN_LARGEST, HIDE_IN_RUN, HIDE_TRUSTED, HIDE_ATS),
+    *(HIDE_TWO_ATS, HIDE_TWO_UNITS, HIDE_TWO_TAGS, HIDE_TWO_FUNCTIONS, HIDE_TWO_SPACES, HIDE_REST_TRUSTED),
+    *(SHOW, SHOW_IN_PLACE, SHOW_TRUSTED, MERGE, MAP, PRUNE, REVOKE),
 )
+"""All of them."""

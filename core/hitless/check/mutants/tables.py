@@ -6,14 +6,14 @@ import attrs
 
 from hitless.bits import MASK64
 from hitless.check.mutants import situations as at
-from hitless.check.mutants.declared import LEFT, Declared, one_round, whole_tag_only
-from hitless.check.mutants.edits import changed, is_a, links, moved, replaced, steps_of, store, stores, without
+from hitless.check.mutants.declared import LEFT, Declared, Rules, one_round, whole_tag_only
+from hitless.check.mutants.edits import changed, is_a, links, moved, neighbours, refilled, steps_of, stores, without
 from hitless.check.mutants.mutant import Mutant, Reason
 from hitless.check.mutants.words import filled_word, illegal, narrower_pointer, other_attributes
 from hitless.check.subject import Subject
 from hitless.hardware.vendor import Vendor
 from hitless.ownership import GUEST
-from hitless.plan import Barrier, Clean, Fill, FillRun, Own, Section, Step, Store
+from hitless.plan import Barrier, Clean, Fill, FillRun, Own, Store
 from hitless.units import align_down
 
 
@@ -59,7 +59,7 @@ def _relinked(subject: Subject, number: int, step: Store, word: int | None) -> S
     if word is None:
         return None
     steps = steps_of(subject)
-    steps[number] = (steps[number][0], store(step, new=word))
+    steps[number] = (steps[number][0], attrs.evolve(step, new=word))
     return changed(subject, steps)
 
 
@@ -82,43 +82,29 @@ def _reserved(subject: Subject) -> Subject | None:
     return next((_relinked(subject, i, step, illegal(fmt, step.new, step.level)) for i, step in links(subject)), None)
 
 
-def _untouched(subject: Subject, fill: Fill) -> list[FillRun]:
-    """The runs of a table that no store of the plan reaches: neighbours."""
-    touched = {step.pa for _, step in subject.steps if isinstance(step, Store)}
-    return [run for run in fill.runs if not any(run.pa <= pa < run.pa + 8 * run.entries for pa in touched)]
-
-
-def _neighbours_filled(subject: Subject, change: "dict[FillRun, int]") -> Subject | None:
-    """Runs of leaves with other first words."""
-
-    def each(_: Section, step: Step) -> Step:
-        if not isinstance(step, Fill):
-            return step
-        return attrs.evolve(step, runs=[run._replace(first=change.get(run, run.first)) for run in step.runs])
-
-    return replaced(subject, each) if change else None
-
-
 def _last_run(subject: Subject) -> FillRun | None:
     """The longest run of neighbours' leaves in the lowest table."""
     fmt = subject.vendor.page_format
-    runs = [run for _, fill in subject.steps if isinstance(fill, Fill) for run in _untouched(subject, fill)]
     lo = fmt.levels[0].lo
-    plain = [run for run in runs if fmt.is_leaf(run.first, 0) and fmt.leaf_lg2(run.first, 0) == lo]
+    plain = [run for run in neighbours(subject) if fmt.is_leaf(run.first, 0) and fmt.leaf_lg2(run.first, 0) == lo]
     return max((run for run in plain if run.entries > 1), key=lambda run: run.entries, default=None)
+
+
+def _refilled(subject: Subject, chosen: FillRun | None, first: int) -> Subject | None:
+    return refilled(subject, lambda run: run._replace(first=first) if run == chosen else run)
 
 
 def _attributes_lost(subject: Subject) -> Subject | None:
     run, fmt = _last_run(subject), subject.vendor.page_format
     word = None if run is None else other_attributes(fmt, run.first, 0)
-    return None if run is None or word is None else _neighbours_filled(subject, {run: word})
+    return None if word is None else _refilled(subject, run, word)
 
 
 def _cut_shifted(subject: Subject) -> Subject | None:
     run = _last_run(subject)
     if run is None:
         return None
-    return _neighbours_filled(subject, {run: (run.first + run.increment) & MASK64})
+    return _refilled(subject, run, (run.first + run.increment) & MASK64)
 
 
 def _attributes_lost_in_merge(subject: Subject) -> Subject | None:
@@ -128,7 +114,7 @@ def _attributes_lost_in_merge(subject: Subject) -> Subject | None:
         if word is None:
             return None
         bit = word ^ step.new
-        steps[i] = (steps[i][0], store(step, new=word, expected=step.expected ^ before))
+        steps[i] = (steps[i][0], attrs.evolve(step, new=word, expected=step.expected ^ before))
         before = bit
     return changed(subject, steps)
 
@@ -159,7 +145,7 @@ def _one_more(subject: Subject, *, wiped: bool) -> Subject | None:
     page = 1 << fmt.levels[last.level].lo
     other = subject.truth.converting[0].new_pa + page
     new = 0 if wiped else fmt.leaf(fmt.levels[last.level].lo, other, fmt.attrs(word, last.level))
-    extra = store(last, pa=pa, iova=last.iova + page, expected=word, new=new)
+    extra = attrs.evolve(last, pa=pa, iova=last.iova + page, expected=word, new=new)
     section = subject.steps[number][0]
     steps = [*subject.steps[: number + 1], (section, extra)]
     if not subject.vendor.hardware.coherent:
@@ -167,7 +153,7 @@ def _one_more(subject: Subject, *, wiped: bool) -> Subject | None:
     return changed(subject, [*steps, *subject.steps[number + 1 :]])
 
 
-def _replaced_too_much(declared: Declared) -> set[str]:
+def _replaced_too_much(declared: Declared) -> Rules:
     other = declared.converting.new_pa + (1 << declared.page_lg2)
     left = set() if whole_tag_only(declared.vendor) else LEFT
     if not declared.verdict(other, declared.page_lg2, after=True).ok:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from hitless.check.shadow import Filled
 from hitless.check.subject import Subject
-from hitless.pagetable import READ, WRITE, Leaf, PageFormat, Position, entry_pa
+from hitless.pagetable import READ, WRITE, Leaf, PageFormat, Position, WalkFault, entry_pa
 from hitless.plan import Fill, Step
 
 
@@ -63,9 +63,10 @@ def filled_word(steps: Iterator[Step], pa: int) -> int | None:
 def entry_of(subject: Subject, iova: int) -> tuple[int, int, int]:
     """The leaf entry that translates an IOVA before a plan: its address, its word and its level."""
     fmt = subject.vendor.page_format
-    at = fmt.start(subject.root_pa, iova)
+    at: Position | Leaf | WalkFault = fmt.start(subject.root_pa, iova)
+    pa = word = level = 0
     while isinstance(at, Position):
-        pa = entry_pa(fmt.levels[at.level], at.table_pa, iova)
-        word, level = subject.memory.load(pa), at.level
+        level, pa = at.level, entry_pa(fmt.levels[at.level], at.table_pa, iova)
+        word = subject.memory.load(pa)
         at = fmt.step(at, word)
     return pa, word, level

@@ -59,7 +59,7 @@ class RunsAgree(Rule):
             if not fmt.is_leaf(word, table.level):
                 return f"a pointer stands inside a run of {lg2_text(size.lg2)}", hole
             lg2 = int(fmt.leaf_lg2(word, table.level))
-            leads_to = int(fmt.leaf_oa(word, table.level)) + ((i << lo) & ((1 << lg2) - 1))
+            leads_to = int(fmt.leaf_oa(word, table.level)) + ((first + i << lo) & ((1 << lg2) - 1))
             if leads_to != oa + (i << lo):
                 return f"entries of one run of {lg2_text(size.lg2)} lead to different places", hole
             if lg2 != size.lg2 and not _may_mix(engine):

@@ -1,17 +1,18 @@
 """What a scenario is: a way to set a stage up, and the plans, or trials, that it makes there."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
-from attrs import frozen
+from attrs import field, frozen
 
 from hitless.check.report import Report
-from hitless.check.stage import Setting, Stage
+from hitless.check.stage import Setting, Stage, Unfit
 from hitless.check.subject import Subject
 from hitless.guest_memfd.guest import GUEST, HOST
 from hitless.hardware.vendor import Vendor
+from hitless.pagetable import PageFormat
 from hitless.units import PAGE
 
 G, M = 1 << 30, 1 << 20
@@ -19,14 +20,31 @@ G, M = 1 << 30, 1 << 20
 
 @frozen
 class Ground:
-    """A vendor, with a format and features; ``forced``: what is refused is done all the same."""
+    """A vendor, with a format and features.
+
+    Args:
+        forced: what is refused is done all the same.
+        upper: gives the format of a guest's own tables over this one; None: there is none.
+        fixed: what a configuration says of stages, in the words of :class:`Setting`; no scenario may want it otherwise.
+    """
 
     vendor: Vendor
     forced: bool = False
+    upper: Callable[[], PageFormat | None] = lambda: None
+    fixed: Mapping[str, Any] = field(factory=dict)
 
     def open(self, setting: Setting) -> AbstractContextManager[Stage]:
-        """A stage on this ground."""
-        return Stage.open(self.vendor, attrs.evolve(setting, allow_break=setting.allow_break or self.forced))
+        """A stage on this ground.
+
+        Raises:
+            Unfit: the scenario is about something that the configuration fixes otherwise.
+        """
+        for name, said in self.fixed.items():
+            if getattr(setting, name) not in (said, getattr(Setting(), name)):
+                raise Unfit(f"the configuration says {name} = {said!r}, this is about {getattr(setting, name)!r}")
+        setting = attrs.evolve(setting, **self.fixed)
+        setting = attrs.evolve(setting, allow_break=setting.allow_break or self.forced)
+        return Stage.open(self.vendor, setting, self.upper() if setting.nested else None)
 
 
 @frozen
@@ -76,11 +94,12 @@ def both_ways(
     *,
     private: bool = False,
     before: Callable[[Stage], None] | None = None,
+    owners: tuple[int, int] | None = None,
 ) -> Attempt:
     """Ranges to private, and back to shared: two plans, the second on what the first left.
 
     All the guest's memory is shared first, so that devices reach what lies beside the ranges;
-    with ``private`` none is, and the ranges turn shared first.
+    with ``private`` none is, and the ranges turn shared first, unless ``owners`` says otherwise.
     """
 
     def attempt(ground: Ground) -> Iterator[Case | Trial]:
@@ -89,7 +108,7 @@ def both_ways(
                 before(stage)
             if not private:
                 stage.share_all()
-            for owner in (HOST, GUEST) if private else (GUEST, HOST):
+            for owner in owners or ((HOST, GUEST) if private else (GUEST, HOST)):
                 sized = stage.ranges(ranges)
                 note = f"{setting.backing}, to {'shared' if owner == HOST else 'private'}"
                 for subject in stage.plans(sized, owner):

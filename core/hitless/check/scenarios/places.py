@@ -25,12 +25,24 @@ def _forgets_nothing(ground: Ground) -> str:
     )
 
 
+def _not_nested(ground: Ground) -> str:
+    if ground.vendor.page_format.stage != "2":
+        return "this is the upper one of two nested tables"
+    return "" if ground.upper() is not None else "no format of this vendor stands over this one"
+
+
 SCENARIOS = (
     Scenario("ats", "a device that caches translations itself", _on((((1, (8,)),),))),
     Scenario("two-units", "two units, each with a device with ATS", _on((((1, (8,)),), ((1, (9,)),)))),
     Scenario("two-tags", "one unit that files the address space under two tags", _on((((1, ()), (2, ())),))),
     Scenario("two-functions", "two functions with ATS behind one unit", _on((((1, (8, 9)),),))),
     Scenario("two-spaces", "two address spaces that map the guest", _on((((1, ()),),), spaces=2)),
+    Scenario(
+        "nested",
+        "devices behind a guest's own tables, with and without ATS",
+        (*_on((((1, ()),),), nested=True), *_on((((1, (8,)),),), nested=True)),
+        _not_nested,
+    ),
     Scenario("no-snoop", "walkers that do not snoop", everywhere(_SOME), _snoops),
     Scenario(
         "caching-mode",

@@ -6,6 +6,7 @@ from functools import partial
 from hitless.check.recording import recorded
 from hitless.check.scenarios.base import Attempt, Case, G, Ground, M, Scenario, Trial, both_ways, everywhere, pages
 from hitless.check.stage import Setting, Stage
+from hitless.guest_memfd.guest import GUEST, HOST
 from hitless.units import PAGE
 
 _BOTH = ("separate", "in-place")
@@ -63,7 +64,32 @@ def _revoke(stage: Stage, backing: str, start: int, end: int) -> Iterator[Case]:
         yield Case(subject, f"{backing}, truncate [{start:#x}, {end:#x})")
 
 
+def _no_runs(ground: Ground) -> str:
+    """Runs come from the format, and are laid out where the split rules list them."""
+    fmt, allowed = ground.vendor.page_format, ground.vendor.split_rules.leaf_lg2s
+    if any(size.entries_lg2 and size.lg2 in allowed for size in fmt.leaf_sizes):
+        return ""
+    return "no leaf of several entries is laid out in this configuration"
+
+
+def _in_runs(backing: str, merge: str) -> Attempt:
+    """One page is cut out beside, so that runs stand there; then a page, and two runs at their edge, convert."""
+
+    def cut_beside(stage: Stage) -> None:
+        stage.share_all()
+        stage.hide(G + 300 * PAGE)
+
+    ranges = [*pages(G + 5 * PAGE), *pages(G + 63 * PAGE, 2)]
+    return both_ways(Setting(backing, merge=merge), ranges, private=True, before=cut_beside, owners=(GUEST, HOST))
+
+
 SCENARIOS = (
+    Scenario(
+        "runs",
+        "pages inside leaves of several entries",
+        tuple(_in_runs(backing, merge) for backing in _BOTH for merge in ("never", "at_once")),
+        _no_runs,
+    ),
     Scenario("wipe-policy", "unmapped before the owner changes, mapped after", tuple(map(_wiped, _BOTH)), _no_wipe),
     Scenario(
         "merge", "leaves join again when pages come back", tuple(f(b) for f in (_merged, _merged_late) for b in _BOTH)
