@@ -11,27 +11,9 @@ import statistics
 import time
 from array import array
 
-from hitless.config import open_registry
-from hitless.guest_memfd.backing import GUEST, HOST, make_backing
-from hitless.guest_memfd.guest import GuestMemfd
-from hitless.guest_memfd.slots import Slot, Slots
-from hitless.iommufd import Domain
-from hitless.machine import Machine
-
-GIB = 1 << 30
-
-
-def open_domain(name, gigabytes):
-    """A guest in place (Intel: shared at the start, so that there is something to cut) with one domain."""
-    vendor = open_registry(None, [name]).resolve(name)
-    size = gigabytes * GIB
-    guest = GuestMemfd(Slots([Slot(0, 0, size)]), make_backing("separate", 1 << 41, size, 30), 30)
-    guest.set_owner(0, size, HOST)
-    machine = Machine(0, table_bytes=1 << 30)
-    unit = machine.add_unit("iommu0", vendor)
-    domain = Domain.open(name, vendor, guest, machine.arena, machine.tables, [(unit, 1, [(8, False)])])
-    guest.notifiers.append(domain)
-    return guest
+from benchmarks import checker
+from benchmarks.guests import GIB, open_domain
+from hitless.guest_memfd.backing import GUEST, HOST
 
 
 def bare_job():
@@ -56,11 +38,8 @@ def timed(job, *arguments):
     return time.perf_counter_ns() - begun
 
 
-def main():
-    """Measure, and print one line a vendor and case."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--gigabytes", type=int, default=64, help="leaves of 1 GiB to cut, one a sample")
-    gigabytes = parser.parse_args().gigabytes
+def refreshes(gigabytes):
+    """Measure single refreshes, and print one line a vendor and case."""
     rng, bare = random.Random(0), bare_job()
     for _ in range(1000):
         bare()
@@ -79,6 +58,19 @@ def main():
                 f"{name:<10}{case:<8}{len(pairs):>8}{median / 1e3:>11.1f}{base / 1e3:>9.2f}"
                 f"{statistics.median(ratios):>7.0f}{spread:>18}"
             )
+
+
+def main():
+    """Measure what was asked for: all of it, if nothing was."""
+    parser = argparse.ArgumentParser(description="Measures refreshes and the checker.")
+    parser.add_argument("only", nargs="*", metavar="refresh|checker", help="only these (default: both)")
+    parser.add_argument("--gigabytes", type=int, default=64, help="size of the guest; leaves of 1 GiB to cut")
+    parser.add_argument("--pages", type=int, nargs="*", default=checker.PAGES, help="conversions in plans to check")
+    asked = parser.parse_args()
+    if not asked.only or "refresh" in asked.only:
+        refreshes(asked.gigabytes)
+    if not asked.only or "checker" in asked.only:
+        checker.main(asked.gigabytes, asked.pages)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import attrs
 import pytest
 
 from hitless.check.mutants import Harmless, run_harmless, situations, without
-from hitless.check.mutants.harmless import harmless_changes
+from hitless.check.mutants.harmless import HARMLESS
 from hitless.check.mutants.running import Tried, nearby_of, try_nearby
 from hitless.plan import Wait
 from hitless.plugin import VendorRegistry
@@ -50,5 +50,5 @@ def test_a_change_that_changes_nothing_is_no_row():
     """A harmless change has to find something to change: else it says so."""
     registry = VendorRegistry.installed(["amd"])
     _, nearby = nearby_of(registry, "amd", "amd/v1", None)
-    idle = attrs.evolve(harmless_changes()[0], planned_as=attrs.evolve, apply=lambda subject: None)
+    idle = attrs.evolve(HARMLESS[0], planned_as=attrs.evolve, apply=lambda subject: None)
     assert try_nearby(idle, nearby) == "the plan has no place for it"

@@ -56,16 +56,17 @@ def test_nothing_heavy_is_imported_for_help():
     assert done.returncode == 0, done.stderr
 
 
-def test_help_is_quick():
-    """``hitless --help`` takes less than 0.3 s, the interpreter included (the best of five)."""
-    best = min(_seconds("--help") for _ in range(5))
-    assert best < 0.3
-
-
-def _seconds(*arguments: str) -> float:
-    begun = time.perf_counter()
-    assert process(*arguments).returncode == 0
-    return time.perf_counter() - begun
+def test_help_imports_nothing_heavy():
+    """``hitless --help`` starts without the libraries and rooms that only subcommands need."""
+    program = (
+        "import sys; sys.argv = ['hitless', '--help']\n"
+        "from hitless.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted(name for name in ('numpy', 'rich', 'cattrs', 'hitless.plugin', 'hitless.check') if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize(

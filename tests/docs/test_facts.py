@@ -13,7 +13,7 @@ FACT_ID = re.compile(r"\b(?:AMD|INTEL|ARM)-[A-Z]{2,6}-[0-9]+\b")
 PREFIX = {"amd": "AMD-", "intel": "INTEL-", "arm_smmu": "ARM-"}
 CITING = ("core", "plugins", "docs", "tests", "examples", "README.md", "CHANGELOG.md", "SECURITY.md")
 SUFFIXES = {".py", ".md", ".toml"}
-RULES = ["N1", "N2", "C1", "C2", "F1", "B1", "S1", "K1", "R1", "W1", "A1", "D1", "M1", "H1", "E1", "T1"]
+RULES = ["N1", "N2", "C1", "C2", "F1", "F2", "B1", "S1", "K1", "R1", "W1", "A1", "D1", "M1", "H1", "E1", "T1"]
 
 
 @frozen

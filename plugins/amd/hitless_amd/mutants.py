@@ -141,172 +141,168 @@ def _erratum(vendor: Vendor) -> str:
     return "" if vendor.features.erratum_512g and vendor.features.mode > 3 else "the leaf is legal, or out of reach"
 
 
-def _commands() -> Sequence[Mutant]:
-    stays: Callable[[Declared], Rules] = Declared.old_stays
-    return (
-        Mutant(
-            "amd.inv-4k-after-2m",
-            (2,),
-            "a 4K invalidation follows the cut of a large leaf, which survives it (AMD-INV-2)",
-            at.HIDE,
-            stays,
-            _pages(_one_4k),
-        ),
-        Mutant(
-            "amd.many-4k-after-2m",
-            (2,),
-            "512 invalidations of 4K follow the cut of a 2M leaf: they do not add up (AMD-INV-4)",
-            at.HIDE,
-            stays,
-            _pages(_many_4k),
-        ),
-        Mutant(
-            "amd.pde-0-after-merge",
-            (3,),
-            "PDE = 0 after a table was merged (AMD-INV-1)",
-            at.MERGE,
-            lambda _: LEFT | {"R1"},
-            _pages(_cleared(_PDE)),
-        ),
-        Mutant(
-            "amd.pde-0-after-prune",
-            (3, 37),
-            "PDE = 0 after an empty table was unlinked (AMD-INV-1)",
-            at.PRUNE,
-            lambda _: LEFT | {"C2", "F1", "R1"},
-            _pages(_cleared(_PDE)),
-        ),
-        Mutant(
-            "amd.pde-in-4k-after-merge",
-            (3,),
-            "PDE = 1, but in commands of 4K: a directory entry's span has to lie within the range (AMD-INV-3)",
-            at.MERGE,
-            lambda _: LEFT | {"R1"},
-            _pages(_many_4k),
-        ),
-        Mutant(
-            "amd.reserved-bit-in-command",
-            (),
-            "a reserved bit of a command is set: the queue stops (AMD-CMD-10, AMD-CMD-11)",
-            at.HIDE,
-            lambda d: {"W1"} | d.old_stays(),
-            _pages(_set(_RESERVED)),
-        ),
-        Mutant(
-            "amd.gn-missing",
-            (26,),
-            "commands for v2 tables without GN name host translations (AMD-INV-7)",
-            at.HIDE,
-            stays,
-            _pages(_cleared(_GN)),
-            why_not=_v2,
-        ),
-        Mutant(
-            "amd.wrong-pasid",
-            (26,),
-            "commands for v2 tables name the next PASID (AMD-INV-7)",
-            at.HIDE,
-            stays,
-            _pages(_next_pasid),
-            why_not=_v2,
-        ),
-    )
+_COMMANDS: tuple[Mutant, ...] = (
+    Mutant(
+        "amd.inv-4k-after-2m",
+        (2,),
+        "a 4K invalidation follows the cut of a large leaf, which survives it (AMD-INV-2)",
+        at.HIDE,
+        Declared.old_stays,
+        _pages(_one_4k),
+    ),
+    Mutant(
+        "amd.many-4k-after-2m",
+        (2,),
+        "512 invalidations of 4K follow the cut of a 2M leaf: they do not add up (AMD-INV-4)",
+        at.HIDE,
+        Declared.old_stays,
+        _pages(_many_4k),
+    ),
+    Mutant(
+        "amd.pde-0-after-merge",
+        (3,),
+        "PDE = 0 after a table was merged (AMD-INV-1)",
+        at.MERGE,
+        lambda _: LEFT | {"R1"},
+        _pages(_cleared(_PDE)),
+    ),
+    Mutant(
+        "amd.pde-0-after-prune",
+        (3, 37),
+        "PDE = 0 after an empty table was unlinked (AMD-INV-1)",
+        at.PRUNE,
+        lambda _: LEFT | {"C2", "F1", "R1"},
+        _pages(_cleared(_PDE)),
+    ),
+    Mutant(
+        "amd.pde-in-4k-after-merge",
+        (3,),
+        "PDE = 1, but in commands of 4K: a directory entry's span has to lie within the range (AMD-INV-3)",
+        at.MERGE,
+        lambda _: LEFT | {"R1"},
+        _pages(_many_4k),
+    ),
+    Mutant(
+        "amd.reserved-bit-in-command",
+        (),
+        "a reserved bit of a command is set: the queue stops (AMD-CMD-10, AMD-CMD-11)",
+        at.HIDE,
+        lambda d: {"W1"} | d.old_stays(),
+        _pages(_set(_RESERVED)),
+    ),
+    Mutant(
+        "amd.gn-missing",
+        (26,),
+        "commands for v2 tables without GN name host translations (AMD-INV-7)",
+        at.HIDE,
+        Declared.old_stays,
+        _pages(_cleared(_GN)),
+        why_not=_v2,
+    ),
+    Mutant(
+        "amd.wrong-pasid",
+        (26,),
+        "commands for v2 tables name the next PASID (AMD-INV-7)",
+        at.HIDE,
+        Declared.old_stays,
+        _pages(_next_pasid),
+        why_not=_v2,
+    ),
+)
 
 
-def _entries() -> Sequence[Mutant]:
-    return (
-        Mutant(
-            "amd.leaf-512g",
-            (22,),
-            "a 512 GiB leaf, which an erratum forbids (AMD-LVL-4)",
-            at.HIDE,
-            lambda d: {"W1"} | (LEFT if d.hardware.caches_not_present else set()),
-            _leaf_512g,
-            why_not=_erratum,
-        ),
-        Mutant(
-            "amd.fc-lost-in-cut",
-            (38,),
-            "FC is lost in a cut: DMA to neighbours does not snoop any more (AMD-PTE-7)",
-            at.HIDE,
-            lambda _: {"N2"},
-            _without_bit(FC.lo),
-            why_not=_v1("v2 tables have no FC (AMD-GPT-4)"),
-        ),
-        Mutant(
-            "amd.c-bit-lost-in-cut",
-            (38,),
-            "the C-bit is lost in a cut: DMA to neighbours goes past memory encryption (AMD-PTE-14)",
-            at.HIDE,
-            lambda _: {"N2"},
-            _without_bit(47),
-            features={"c_bit": 47},
-        ),
-        Mutant(
-            "amd.next-level-too-high",
-            (),
-            "NextLevel of a pointer does not lead down (AMD-LVL-6)",
-            at.HIDE,
-            lambda _: {"N1", "W1"},
-            _next_level_too_high,
-            why_not=_v1("v2 pointers name no level (AMD-GPT-2)"),
-        ),
-        Mutant(
-            "amd.mark-of-one-copy",
-            (34,),
-            "A and D of one copy of a size-7 run are not spread over the others (AMD-LVL-13)",
-            at.HIDE_IN_RUN,
-            lambda _: {"D1"},
-            lambda subject: changed(subject, [(section, _unspread(step)) for section, step in subject.steps]),
-            why_not=_v1("v2 tables have no runs (AMD-GPT-3)"),
-            features={"size7": True, "rewrite_copies": True},
-            raced=1,
-        ),
-    )
+_ENTRIES: tuple[Mutant, ...] = (
+    Mutant(
+        "amd.leaf-512g",
+        (22,),
+        "a 512 GiB leaf, which an erratum forbids (AMD-LVL-4)",
+        at.HIDE,
+        lambda d: {"W1"} | (LEFT if d.hardware.caches_not_present else set()),
+        _leaf_512g,
+        why_not=_erratum,
+    ),
+    Mutant(
+        "amd.fc-lost-in-cut",
+        (38,),
+        "FC is lost in a cut: DMA to neighbours does not snoop any more (AMD-PTE-7)",
+        at.HIDE,
+        lambda _: {"N2"},
+        _without_bit(FC.lo),
+        why_not=_v1("v2 tables have no FC (AMD-GPT-4)"),
+    ),
+    Mutant(
+        "amd.c-bit-lost-in-cut",
+        (38,),
+        "the C-bit is lost in a cut: DMA to neighbours goes past memory encryption (AMD-PTE-14)",
+        at.HIDE,
+        lambda _: {"N2"},
+        _without_bit(47),
+        features={"c_bit": 47},
+    ),
+    Mutant(
+        "amd.next-level-too-high",
+        (),
+        "NextLevel of a pointer does not lead down (AMD-LVL-6)",
+        at.HIDE,
+        lambda _: {"N1", "W1"},
+        _next_level_too_high,
+        why_not=_v1("v2 pointers name no level (AMD-GPT-2)"),
+    ),
+    Mutant(
+        "amd.mark-of-one-copy",
+        (34,),
+        "A and D of one copy of a size-7 run are not spread over the others (AMD-LVL-13)",
+        at.HIDE_IN_RUN,
+        lambda _: {"D1"},
+        lambda subject: changed(subject, [(section, _unspread(step)) for section, step in subject.steps]),
+        why_not=_v1("v2 tables have no runs (AMD-GPT-3)"),
+        features={"size7": True, "rewrite_copies": True},
+        raced=1,
+    ),
+)
 
 
 def _unspread(step: Step) -> Step:
     return attrs.evolve(step, spread=[]) if isinstance(step, Store) else step
 
 
-def _owners() -> Sequence[Mutant]:
-    return (
-        Mutant(
-            "amd.rmp-mixed-under-2m",
-            (12,),
-            "the RMP turns mixed under a 2M entry that was never cut (AMD-RMP-11)",
-            at.HIDE_IN_PLACE,
-            _mixed,
-            lambda subject: without(subject, _uncut),
-            why_not=_checked,
-        ),
-        Mutant(
-            "amd.merge-over-4k-rmp",
-            (39,),
-            "leaves are merged to 2M over 4K RMP entries, under a trusted device (AMD-RMP-9)",
-            at.HIDE_REST_TRUSTED,
-            lambda _: {"C2", "N1", "S1"},
-            staged_as=_merging,
-            why_not=_checked,
-        ),
-        Mutant(
-            "amd.smash-under-trusted-device",
-            (12,),
-            "PSMASH after the cut, under a trusted device: in between entry and RMP differ in size (AMD-RMP-12)",
-            at.SHOW_TRUSTED,
-            lambda _: {"N1", "S1"},
-            staged_as=_forced,
-            why_not=_checked,
-        ),
-    )
+_OWNERS: tuple[Mutant, ...] = (
+    Mutant(
+        "amd.rmp-mixed-under-2m",
+        (12,),
+        "the RMP turns mixed under a 2M entry that was never cut (AMD-RMP-11)",
+        at.HIDE_IN_PLACE,
+        _mixed,
+        lambda subject: without(subject, _uncut),
+        why_not=_checked,
+    ),
+    Mutant(
+        "amd.merge-over-4k-rmp",
+        (39,),
+        "leaves are merged to 2M over 4K RMP entries, under a trusted device (AMD-RMP-9)",
+        at.HIDE_REST_TRUSTED,
+        lambda _: {"C2", "N1", "S1"},
+        staged_as=_merging,
+        why_not=_checked,
+    ),
+    Mutant(
+        "amd.smash-under-trusted-device",
+        (12,),
+        "PSMASH after the cut, under a trusted device: in between entry and RMP differ in size (AMD-RMP-12)",
+        at.SHOW_TRUSTED,
+        lambda _: {"N1", "S1"},
+        staged_as=_forced,
+        why_not=_checked,
+    ),
+)
 
 
 def mutants(page_format: PageFormat, features: AmdFeatures) -> Sequence[Mutant | Harmless | Reason]:
     """AMD's own mutants, harmless changes and reasons."""
     return (
-        *_commands(),
-        *_entries(),
-        *_owners(),
+        *_COMMANDS,
+        *_ENTRIES,
+        *_OWNERS,
         Harmless(
             "amd.unaligned-size-code",
             "a size code from an unaligned start: it codes a larger block around it (AMD-CMD-8)",

@@ -124,118 +124,116 @@ def _other_words(declared: Declared) -> Rules:
     return {"E1"} if whole_tag_only(declared.vendor) else set()
 
 
-def _commands() -> Sequence[Mutant]:
-    drains = (
-        ("no-drain-bits", "neither reads nor writes", _DW | _DR),
-        ("no-drain-of-writes", "no writes", _DW),
-        ("no-drain-of-reads", "no reads", _DR),
-    )
-    return (
+_DRAINS = (
+    ("no-drain-bits", "neither reads nor writes", _DW | _DR),
+    ("no-drain-of-writes", "no writes", _DW),
+    ("no-drain-of-reads", "no reads", _DR),
+)
+_COMMANDS: tuple[Mutant, ...] = (
+    Mutant(
+        "intel.ih-1-after-merge",
+        (3,),
+        "IH = 1 after a table was merged (INTEL-INV-3)",
+        at.MERGE,
+        lambda _: LEFT | {"R1"},
+        _iotlb(_as_it_is, lambda high: high | _IH),
+        why_not=_page_selective,
+    ),
+    Mutant(
+        "intel.ih-1-after-prune",
+        (3, 37),
+        "IH = 1 after an empty table was unlinked (INTEL-INV-3)",
+        at.PRUNE,
+        lambda _: LEFT | {"C2", "F1", "R1"},
+        _iotlb(_as_it_is, lambda high: high | _IH),
+        why_not=_page_selective,
+    ),
+    *(
         Mutant(
-            "intel.ih-1-after-merge",
-            (3,),
-            "IH = 1 after a table was merged (INTEL-INV-3)",
-            at.MERGE,
-            lambda _: LEFT | {"R1"},
-            _iotlb(_as_it_is, lambda high: high | _IH),
-            why_not=_page_selective,
-        ),
-        Mutant(
-            "intel.ih-1-after-prune",
-            (3, 37),
-            "IH = 1 after an empty table was unlinked (INTEL-INV-3)",
-            at.PRUNE,
-            lambda _: LEFT | {"C2", "F1", "R1"},
-            _iotlb(_as_it_is, lambda high: high | _IH),
-            why_not=_page_selective,
-        ),
-        *(
-            Mutant(
-                f"intel.{name}",
-                (19,),
-                f"commands ask to drain {what} (INTEL-WAIT-3)",
-                at.HIDE,
-                _flying,
-                _iotlb(lambda low, bits=bits: low & ~bits),  # type: ignore[misc]
-                why_not=_drains,
-            )
-            for name, what, bits in drains
-        ),
-        Mutant(
-            "intel.beyond-mamv",
-            (30,),
-            "one descriptor for a leaf larger than CAP.MAMV can mask: the queue stops (INTEL-QI-6, INTEL-QI-10)",
-            at.HIDE_IN_LARGEST,
-            lambda d: {"W1"} | d.old_stays(),
-            planned_as=encoding(_in_one),
-            why_not=_small_mask,
-        ),
-        Mutant(
-            "intel.unaligned-range",
-            (30,),
-            "one descriptor for two pages that are no aligned block: AM masks the low address bits (INTEL-QI-6)",
-            at.HIDE_TWO,
-            lambda d: LEFT | {"E1"} | _flying(d),
-            planned_as=encoding(_in_one),
-            why_not=_page_selective,
-        ),
-        Mutant(
-            "intel.wrong-pasid",
-            (26,),
-            "commands for first-stage tables name the next PASID (INTEL-INV-11)",
+            f"intel.{name}",
+            (19,),
+            f"commands ask to drain {what} (INTEL-WAIT-3)",
             at.HIDE,
-            lambda d: d.old_stays() | _other_words(d),
-            _iotlb(lambda low: low + _ONE_PASID),
-            why_not=_first_stage,
-        ),
-    )
+            _flying,
+            _iotlb(lambda low, bits=bits: low & ~bits),  # type: ignore[misc]
+            why_not=_drains,
+        )
+        for name, what, bits in _DRAINS
+    ),
+    Mutant(
+        "intel.beyond-mamv",
+        (30,),
+        "one descriptor for a leaf larger than CAP.MAMV can mask: the queue stops (INTEL-QI-6, INTEL-QI-10)",
+        at.HIDE_IN_LARGEST,
+        lambda d: {"W1"} | d.old_stays(),
+        planned_as=encoding(_in_one),
+        why_not=_small_mask,
+    ),
+    Mutant(
+        "intel.unaligned-range",
+        (30,),
+        "one descriptor for two pages that are no aligned block: AM masks the low address bits (INTEL-QI-6)",
+        at.HIDE_TWO,
+        lambda d: LEFT | {"E1"} | _flying(d),
+        planned_as=encoding(_in_one),
+        why_not=_page_selective,
+    ),
+    Mutant(
+        "intel.wrong-pasid",
+        (26,),
+        "commands for first-stage tables name the next PASID (INTEL-INV-11)",
+        at.HIDE,
+        lambda d: d.old_stays() | _other_words(d),
+        _iotlb(lambda low: low + _ONE_PASID),
+        why_not=_first_stage,
+    ),
+)
 
 
-def _entries() -> Sequence[Mutant]:
-    return (
-        Mutant(
-            "intel.snp-lost-in-cut",
-            (38,),
-            "SNP is lost in a cut: DMA to neighbours need not snoop any more (INTEL-SS-12)",
-            at.HIDE,
-            lambda _: {"N2"},
-            _without(SNP.mask),
-            why_not=_snoops,
-        ),
-        Mutant(
-            "intel.emt-lost-in-cut",
-            (38,),
-            "EMT is lost in a cut: neighbours turn uncacheable (INTEL-SS-11)",
-            at.HIDE,
-            lambda _: {"N2"},
-            _without(EMT.mask),
-            why_not=_second_stage("first-stage tables have no EMT (INTEL-FS-9)"),
-        ),
-        Mutant(
-            "intel.shared-leaf-left",
-            (13,),
-            "a page turns private while a shared leaf leads to it (INTEL-TDX-5)",
-            at.HIDE_IN_PLACE,
-            lambda _: {"C1", "C2"},
-            lambda subject: _wipe_left_out(subject, store=True),
-        ),
-        Mutant(
-            "intel.stale-leaf-left",
-            (13,),
-            "a page turns private while a cached translation leads to it (INTEL-TDX-5)",
-            at.HIDE_IN_PLACE,
-            lambda _: LEFT | {"C1", "C2"},
-            lambda subject: _wipe_left_out(subject, store=False),
-            why_not=_page_selective,
-        ),
-    )
+_ENTRIES: tuple[Mutant, ...] = (
+    Mutant(
+        "intel.snp-lost-in-cut",
+        (38,),
+        "SNP is lost in a cut: DMA to neighbours need not snoop any more (INTEL-SS-12)",
+        at.HIDE,
+        lambda _: {"N2"},
+        _without(SNP.mask),
+        why_not=_snoops,
+    ),
+    Mutant(
+        "intel.emt-lost-in-cut",
+        (38,),
+        "EMT is lost in a cut: neighbours turn uncacheable (INTEL-SS-11)",
+        at.HIDE,
+        lambda _: {"N2"},
+        _without(EMT.mask),
+        why_not=_second_stage("first-stage tables have no EMT (INTEL-FS-9)"),
+    ),
+    Mutant(
+        "intel.shared-leaf-left",
+        (13,),
+        "a page turns private while a shared leaf leads to it (INTEL-TDX-5)",
+        at.HIDE_IN_PLACE,
+        lambda _: {"C1", "C2"},
+        lambda subject: _wipe_left_out(subject, store=True),
+    ),
+    Mutant(
+        "intel.stale-leaf-left",
+        (13,),
+        "a page turns private while a cached translation leads to it (INTEL-TDX-5)",
+        at.HIDE_IN_PLACE,
+        lambda _: LEFT | {"C1", "C2"},
+        lambda subject: _wipe_left_out(subject, store=False),
+        why_not=_page_selective,
+    ),
+)
 
 
 def mutants(page_format: PageFormat, features: IntelFeatures) -> Sequence[Mutant | Harmless | Reason]:
     """VT-d's own mutants, harmless changes and reasons."""
     return (
-        *_commands(),
-        *_entries(),
+        *_COMMANDS,
+        *_ENTRIES,
         Harmless(
             "intel.drain-bits-for-nothing",
             "from version 2 on a unit drains without being asked (INTEL-WAIT-4)",

@@ -100,11 +100,15 @@ ranges = st.tuples(st.integers(0, (1 << 36) - 1), st.integers(1, 1 << 20)).map(
 
 @given(ranges, st.sampled_from([9, 18, 63]), st.booleans())
 def test_blocks_cover_exactly_the_target(bounds, mamv, pointers):
-    """Aligned blocks, one behind the other, from first to last and nothing beyond, none above MAMV (E1)."""
+    """Aligned blocks, one behind the other, from first to last and nothing beyond, none above MAMV (E1); not thousands."""
     first, last = bounds
     commands = IntelCommands(IntelFeatures(mamv=mamv))
+    found = commands.invalidate(Target(first, last, 12, None, pointers), DID)
+    if last - first >> 12 + mamv >= 1024:
+        assert found == [(0x1234_00E2, 0)]  # so many for one target that the domain is asked for: drains, G = 2
+        return
     at = first
-    for low, high in commands.invalidate(Target(first, last, 12, None, pointers), DID):
+    for low, high in found:
         size = 1 << 12 + (high & 0x3F)
         assert low == PAGES
         assert high & 0x3F <= mamv

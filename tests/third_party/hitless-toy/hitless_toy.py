@@ -132,7 +132,7 @@ class ToyPlugin:
     recipes = hookimpl(lambda self: RECIPES)
     commands = hookimpl(lambda self: ToyCommands())
     events = hookimpl(lambda self: ToyEvents())
-    hardware = hookimpl(lambda self: HardwareFacts("TOY-6"))
+    hardware = hookimpl(lambda self: HardwareFacts("TOY-6", atc_in_order=True))
     ownership = hookimpl(lambda self: ToyOwnership())
 
 

@@ -1,15 +1,13 @@
 """Generic mutants of how entries change: recipes, owners, and plans that stop half way."""
 
-from collections.abc import Sequence
-
 import attrs
 
 from hitless.check.mutants import situations as at
-from hitless.check.mutants.commands import nothing_before
 from hitless.check.mutants.declared import LEFT, Declared, Rules, checks_owners, harms, one_round, own_drops
 from hitless.check.mutants.edits import Steps, changed, is_a, moved, replaced, steps_of, stores, without
 from hitless.check.mutants.mutant import Mutant
 from hitless.check.mutants.planning import with_recipe
+from hitless.check.mutants.waits import nothing_before
 from hitless.check.stage import mutated
 from hitless.check.subject import Subject
 from hitless.hardware.vendor import Vendor
@@ -195,148 +193,141 @@ def _caches_not_present(vendor: Vendor) -> str:
     return f"not-present entries are not cached ({vendor.hardware.source})"
 
 
-def _recipe_mutants() -> Sequence[Mutant]:
-    """Mutants that change entries in a way that the hardware does not take."""
-    return (
-        Mutant(
-            "generic.cut-by-break",
-            (7,),
-            "a leaf is cut by break-before-make while its neighbours are live",
-            at.HIDE,
-            lambda d: {"N1"} | (LEFT if d.hardware.caches_not_present else set()),
-            planned_as=with_recipe(cut=break_before_make(Scope.LEAF, _MISTAKE)),
-        ),
-        Mutant(
-            "generic.cut-in-one-store",
-            (6, 7),
-            "a leaf is cut by one store where leaves of different size conflict",
-            at.HIDE,
-            lambda d: d.conflict(size=True),
-            planned_as=with_recipe(cut=one_store(Scope.LEAF, _MISTAKE)),
-            why_not=lambda vendor: _sizes_conflict(vendor, "cut"),
-        ),
-        Mutant(
-            "generic.merge-in-one-store",
-            (6, 7),
-            "a table is merged by one store where leaves of different size conflict",
-            at.MERGE,
-            lambda d: d.conflict(size=True),
-            planned_as=with_recipe(merge=one_store(Scope.TABLE, _MISTAKE)),
-            why_not=lambda vendor: _sizes_conflict(vendor, "merge"),
-        ),
-        Mutant(
-            "generic.live-address",
-            (9,),
-            "a live leaf gets another address by one store",
-            at.HIDE_TRUSTED,
-            lambda d: d.conflict(address=d.moves),
-            planned_as=with_recipe(replace=one_store(Scope.LEAF, _MISTAKE)),
-            why_not=_addresses_conflict,
-        ),
-        Mutant(
-            "generic.make-before-break-waited",
-            (27,),
-            "the new entry is stored before the wait behind the break",
-            at.HIDE_TRUSTED,
-            lambda d: d.conflict(address=d.moves),
-            _make_early,
-            why_not=_breaks,
-        ),
-        Mutant(
-            "generic.cut-and-replace",
-            (33,),
-            "one store cuts a leaf and gives one of its pages another address",
-            at.HIDE,
-            lambda d: d.conflict(size=True, address=d.enters(d.converting.new_pa, d.page_lg2, after=False)),
-            _cut_and_replace,
-            why_not=_both_conflict,
-        ),
-        Mutant(
-            "generic.merge-of-unequal",
-            (20,),
-            "a table is merged while one of its leaves differs from the others",
-            at.MERGE,
-            _unequal_rules,
-            _unequal,
-        ),
-    )
+RECIPE_MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "generic.cut-by-break",
+        (7,),
+        "a leaf is cut by break-before-make while its neighbours are live",
+        at.HIDE,
+        lambda d: {"N1"} | (LEFT if d.hardware.caches_not_present else set()),
+        planned_as=with_recipe(cut=break_before_make(Scope.LEAF, _MISTAKE)),
+    ),
+    Mutant(
+        "generic.cut-in-one-store",
+        (6, 7),
+        "a leaf is cut by one store where leaves of different size conflict",
+        at.HIDE,
+        lambda d: d.conflict(size=True),
+        planned_as=with_recipe(cut=one_store(Scope.LEAF, _MISTAKE)),
+        why_not=lambda vendor: _sizes_conflict(vendor, "cut"),
+    ),
+    Mutant(
+        "generic.merge-in-one-store",
+        (6, 7),
+        "a table is merged by one store where leaves of different size conflict",
+        at.MERGE,
+        lambda d: d.conflict(size=True),
+        planned_as=with_recipe(merge=one_store(Scope.TABLE, _MISTAKE)),
+        why_not=lambda vendor: _sizes_conflict(vendor, "merge"),
+    ),
+    Mutant(
+        "generic.live-address",
+        (9,),
+        "a live leaf gets another address by one store",
+        at.HIDE_TRUSTED,
+        lambda d: d.conflict(address=d.moves),
+        planned_as=with_recipe(replace=one_store(Scope.LEAF, _MISTAKE)),
+        why_not=_addresses_conflict,
+    ),
+    Mutant(
+        "generic.make-before-break-waited",
+        (27,),
+        "the new entry is stored before the wait behind the break",
+        at.HIDE_TRUSTED,
+        lambda d: d.conflict(address=d.moves),
+        _make_early,
+        why_not=_breaks,
+    ),
+    Mutant(
+        "generic.cut-and-replace",
+        (33,),
+        "one store cuts a leaf and gives one of its pages another address",
+        at.HIDE,
+        lambda d: d.conflict(size=True, address=d.enters(d.converting.new_pa, d.page_lg2, after=False)),
+        _cut_and_replace,
+        why_not=_both_conflict,
+    ),
+    Mutant(
+        "generic.merge-of-unequal",
+        (20,),
+        "a table is merged while one of its leaves differs from the others",
+        at.MERGE,
+        _unequal_rules,
+        _unequal,
+    ),
+)
+"""Mutants that change entries in a way that the hardware does not take."""
 
 
-def _owner_mutants() -> Sequence[Mutant]:
-    """Mutants of what has to stand before and after an owner change."""
-    return (
-        Mutant(
-            "generic.own-before-isolate",
-            (12, 14),
-            "owners change, and the hunk is split, before the mapping was isolated",
-            at.HIDE_IN_PLACE,
-            _own_early,
-            _own_first,
-            why_not=_no_owner_before,
-        ),
-        Mutant(
-            "generic.refresh-before-own",
-            (13,),
-            "a page is mapped before it is the host's again",
-            at.SHOW_IN_PLACE,
-            lambda _: {"C1"},
-            _refresh_first,
-            why_not=_harms,
-        ),
-        Mutant(
-            "generic.no-invalidation-after-own",
-            (24,),
-            "nothing is invalidated after the owner change, because no entry changed",
-            at.HIDE_CUT_IN_PLACE,
-            lambda _: LEFT | {"F1"},
-            lambda subject: without(subject, is_a(Invalidate, section="refresh")),
-            why_not=_owes,
-        ),
-        Mutant(
-            "generic.own-keeps-verdicts",
-            (21,),
-            "the owner change does without its own invalidation",
-            at.HIDE_CUT_IN_PLACE,
-            lambda _: LEFT | {"F1"},
-            _own_quietly,
-            why_not=_brings_its_own,
-        ),
-        Mutant(
-            "generic.not-present-stays-cached",
-            (31,),
-            "nothing is invalidated after an entry became present, where not-present entries are cached",
-            at.MAP,
-            lambda _: LEFT | {"F1"},
-            lambda subject: without(subject, is_a(Invalidate, section="refresh")),
-            why_not=_caches_not_present,
-        ),
-        Mutant(
-            "generic.truncate-as-refresh",
-            (23,),
-            "a truncated range is refreshed from what the tables hold, instead of unmapped",
-            at.REVOKE,
-            lambda d: {"C2"} | ({"B1"} if d.bounded else set()),
-            lambda subject: mutated(subject, []),
-        ),
-        Mutant(
-            "generic.half-a-plan",
-            (15,),
-            "the plan stops half way, after the owner change",
-            at.SHOW,
-            lambda _: {"C2"},
-            lambda subject: without(subject, lambda section, _: section == "refresh"),
-        ),
-        Mutant(
-            "generic.map-beside",
-            (17,),
-            "somebody maps the page while it is refreshed",
-            at.SHOW,
-            _map_beside_rules,
-            _map_beside,
-        ),
-    )
-
-
-def change_mutants() -> Sequence[Mutant]:
-    """The mutants of this file."""
-    return (*_recipe_mutants(), *_owner_mutants())
+OWNER_MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "generic.own-before-isolate",
+        (12, 14),
+        "owners change, and the hunk is split, before the mapping was isolated",
+        at.HIDE_IN_PLACE,
+        _own_early,
+        _own_first,
+        why_not=_no_owner_before,
+    ),
+    Mutant(
+        "generic.refresh-before-own",
+        (13,),
+        "a page is mapped before it is the host's again",
+        at.SHOW_IN_PLACE,
+        lambda _: {"C1"},
+        _refresh_first,
+        why_not=_harms,
+    ),
+    Mutant(
+        "generic.no-invalidation-after-own",
+        (24,),
+        "nothing is invalidated after the owner change, because no entry changed",
+        at.HIDE_CUT_IN_PLACE,
+        lambda _: LEFT | {"F1"},
+        lambda subject: without(subject, is_a(Invalidate, section="refresh")),
+        why_not=_owes,
+    ),
+    Mutant(
+        "generic.own-keeps-verdicts",
+        (21,),
+        "the owner change does without its own invalidation",
+        at.HIDE_CUT_IN_PLACE,
+        lambda _: LEFT | {"F1"},
+        _own_quietly,
+        why_not=_brings_its_own,
+    ),
+    Mutant(
+        "generic.not-present-stays-cached",
+        (31,),
+        "nothing is invalidated after an entry became present, where not-present entries are cached",
+        at.MAP,
+        lambda _: LEFT | {"F1"},
+        lambda subject: without(subject, is_a(Invalidate, section="refresh")),
+        why_not=_caches_not_present,
+    ),
+    Mutant(
+        "generic.truncate-as-refresh",
+        (23,),
+        "a truncated range is refreshed from what the tables hold, instead of unmapped",
+        at.REVOKE,
+        lambda d: {"C2"} | ({"B1"} if d.bounded else set()),
+        lambda subject: mutated(subject, []),
+    ),
+    Mutant(
+        "generic.half-a-plan",
+        (15,),
+        "the plan stops half way, after the owner change",
+        at.SHOW,
+        lambda _: {"C2"},
+        lambda subject: without(subject, lambda section, _: section == "refresh"),
+    ),
+    Mutant(
+        "generic.map-beside",
+        (17,),
+        "somebody maps the page while it is refreshed",
+        at.SHOW,
+        _map_beside_rules,
+        _map_beside,
+    ),
+)
+"""Mutants of what has to stand before and after an owner change."""

@@ -1,14 +1,21 @@
 """Core's own mutants: they run on every vendor whose declarations make the mistake possible."""
 
-from collections.abc import Sequence
-
-from hitless.check.mutants.changes import change_mutants
-from hitless.check.mutants.commands import command_mutants, wait_mutants
+from hitless.check.mutants.changes import OWNER_MUTANTS, RECIPE_MUTANTS
+from hitless.check.mutants.commands import COMMAND_MUTANTS
+from hitless.check.mutants.devices import DEVICE_MUTANTS, FORGETFUL_MUTANTS
 from hitless.check.mutants.mutant import Mutant
-from hitless.check.mutants.runs import run_mutants_of_core
-from hitless.check.mutants.tables import table_mutants
+from hitless.check.mutants.runs import RUN_MUTANTS
+from hitless.check.mutants.tables import TABLE_MUTANTS
+from hitless.check.mutants.waits import WAIT_MUTANTS
 
-
-def generic_mutants() -> Sequence[Mutant]:
-    """All of core's mutants."""
-    return (*table_mutants(), *command_mutants(), *wait_mutants(), *change_mutants(), *run_mutants_of_core())
+GENERIC_MUTANTS: tuple[Mutant, ...] = (
+    *TABLE_MUTANTS,
+    *COMMAND_MUTANTS,
+    *DEVICE_MUTANTS,
+    *FORGETFUL_MUTANTS,
+    *WAIT_MUTANTS,
+    *RECIPE_MUTANTS,
+    *OWNER_MUTANTS,
+    *RUN_MUTANTS,
+)
+"""All of them."""

@@ -117,77 +117,76 @@ def _one_store_replace(vendor: Vendor) -> str:
     return ""
 
 
-def harmless_changes() -> Sequence[Harmless]:
-    """Core's harmless changes."""
-    return (
-        Harmless(
-            "harmless.whole-tag",
-            "every command drops the whole tag",
-            at.HIDE,
-            planned_as=encoding(_whole_tag),
-        ),
-        Harmless(
-            "harmless.wider-device-range",
-            "commands to a device cover twice as much",
-            at.HIDE_ATS,
-            planned_as=encoding(None, _wide),
-        ),
-        Harmless(
-            "harmless.pointers-after-cut",
-            "cached pointers are invalidated too where leaves would do",
-            at.HIDE,
-            planned_as=encoding(_pointers_too),
-        ),
-        Harmless(
-            "harmless.commands-twice",
-            "each command is sent twice",
-            at.HIDE_ATS,
-            lambda subject: _twice(subject, Invalidate),
-        ),
-        Harmless("harmless.waits-twice", "each wait is made twice", at.HIDE_TWO_UNITS, lambda s: _twice(s, Wait)),
-        Harmless("harmless.extra-wait", "a wait more stands before and behind the plan", at.HIDE, _wait_again),
-        Harmless(
-            "harmless.extra-barriers",
-            "a barrier more stands behind each fill, store and command",
-            at.HIDE,
-            lambda subject: _after_each(subject, Barrier()),
-        ),
-        Harmless("harmless.extra-cleans", "everything that is stored is pushed out of the cache", at.HIDE, _cleaned),
-        Harmless(
-            "harmless.fill-word-by-word",
-            "a table is filled word by word, last first",
-            at.HIDE,
-            lambda subject: replaced(subject, _single_words),
-        ),
-        Harmless(
-            "harmless.fill-in-halves",
-            "a table is filled in another order",
-            at.HIDE_IN_LARGEST,
-            lambda subject: replaced(subject, _halves),
-        ),
-        Harmless(
-            "harmless.fills-in-another-order",
-            "a table is filled before the one that it leads to",
-            at.HIDE_IN_LARGEST,
-            lambda subject: _reversed(subject, Fill),
-        ),
-        Harmless(
-            "harmless.stores-in-another-order",
-            "the stores of one round are made in another order",
-            at.HIDE_TWO,
-            lambda subject: _reversed(subject, Store),
-        ),
-        Harmless(
-            "harmless.waits-in-another-order",
-            "units are waited for in another order",
-            at.HIDE_TWO_UNITS,
-            lambda subject: _reversed(subject, Wait),
-        ),
-        Harmless(
-            "harmless.converted-leaf-broken",
-            "the converted leaf alone is broken before it is made: nobody is owed it meanwhile",
-            at.HIDE,
-            planned_as=with_recipe(replace=break_before_make(Scope.LEAF, "N1 is about neighbours")),
-            why_not=_one_store_replace,
-        ),
-    )
+HARMLESS: tuple[Harmless, ...] = (
+    Harmless(
+        "harmless.whole-tag",
+        "every command drops the whole tag",
+        at.HIDE,
+        planned_as=encoding(_whole_tag),
+    ),
+    Harmless(
+        "harmless.wider-device-range",
+        "commands to a device cover twice as much",
+        at.HIDE_ATS,
+        planned_as=encoding(None, _wide),
+    ),
+    Harmless(
+        "harmless.pointers-after-cut",
+        "cached pointers are invalidated too where leaves would do",
+        at.HIDE,
+        planned_as=encoding(_pointers_too),
+    ),
+    Harmless(
+        "harmless.commands-twice",
+        "each command is sent twice",
+        at.HIDE_ATS,
+        lambda subject: _twice(subject, Invalidate),
+    ),
+    Harmless("harmless.waits-twice", "each wait is made twice", at.HIDE_TWO_UNITS, lambda s: _twice(s, Wait)),
+    Harmless("harmless.extra-wait", "a wait more stands before and behind the plan", at.HIDE, _wait_again),
+    Harmless(
+        "harmless.extra-barriers",
+        "a barrier more stands behind each fill, store and command",
+        at.HIDE,
+        lambda subject: _after_each(subject, Barrier()),
+    ),
+    Harmless("harmless.extra-cleans", "everything that is stored is pushed out of the cache", at.HIDE, _cleaned),
+    Harmless(
+        "harmless.fill-word-by-word",
+        "a table is filled word by word, last first",
+        at.HIDE,
+        lambda subject: replaced(subject, _single_words),
+    ),
+    Harmless(
+        "harmless.fill-in-halves",
+        "a table is filled in another order",
+        at.HIDE_IN_LARGEST,
+        lambda subject: replaced(subject, _halves),
+    ),
+    Harmless(
+        "harmless.fills-in-another-order",
+        "a table is filled before the one that it leads to",
+        at.HIDE_IN_LARGEST,
+        lambda subject: _reversed(subject, Fill),
+    ),
+    Harmless(
+        "harmless.stores-in-another-order",
+        "the stores of one round are made in another order",
+        at.HIDE_TWO,
+        lambda subject: _reversed(subject, Store),
+    ),
+    Harmless(
+        "harmless.waits-in-another-order",
+        "units are waited for in another order",
+        at.HIDE_TWO_UNITS,
+        lambda subject: _reversed(subject, Wait),
+    ),
+    Harmless(
+        "harmless.converted-leaf-broken",
+        "the converted leaf alone is broken before it is made: nobody is owed it meanwhile",
+        at.HIDE,
+        planned_as=with_recipe(replace=break_before_make(Scope.LEAF, "N1 is about neighbours")),
+        why_not=_one_store_replace,
+    ),
+)
+"""Core's harmless changes."""

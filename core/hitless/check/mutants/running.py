@@ -8,8 +8,8 @@ from attrs import define, field, frozen
 
 from hitless.check.checking import check
 from hitless.check.mutants.declared import Declared
-from hitless.check.mutants.generic import generic_mutants
-from hitless.check.mutants.harmless import harmless_changes
+from hitless.check.mutants.generic import GENERIC_MUTANTS
+from hitless.check.mutants.harmless import HARMLESS
 from hitless.check.mutants.mutant import Harmless, Mutant, as_set, truly
 from hitless.check.mutants.racing import raced
 from hitless.check.mutants.rows import HarmlessRow, MutantRow
@@ -205,12 +205,12 @@ def _plan_as(stage: Stage, vendor: Vendor) -> None:
 
 def all_mutants(vendor: Vendor) -> tuple[Mutant, ...]:
     """Core's mutants, then the vendor's own."""
-    return (*generic_mutants(), *(each for each in vendor.mutants() if isinstance(each, Mutant)))
+    return (*GENERIC_MUTANTS, *(each for each in vendor.mutants() if isinstance(each, Mutant)))
 
 
 def all_harmless(vendor: Vendor) -> tuple[Harmless, ...]:
     """Core's harmless changes, then the vendor's own."""
-    return (*harmless_changes(), *(each for each in vendor.mutants() if isinstance(each, Harmless)))
+    return (*HARMLESS, *(each for each in vendor.mutants() if isinstance(each, Harmless)))
 
 
 def nearby_of(

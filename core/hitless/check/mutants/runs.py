@@ -1,7 +1,5 @@
 """Generic mutants of runs, and of the marks that hardware leaves: accessed and dirty."""
 
-from collections.abc import Sequence
-
 import attrs
 
 from hitless.check.mutants import situations as at
@@ -82,67 +80,66 @@ def _unmarked(subject: Subject, *, spread: bool) -> Subject | None:
     return replaced(subject, each)
 
 
-def run_mutants_of_core() -> Sequence[Mutant]:
-    """The mutants of this file."""
-    return (
-        Mutant(
-            "generic.run-entry-replaced",
-            (8,),
-            "one entry of a run is replaced while the others stay",
-            at.HIDE_IN_RUN,
-            _one_entry_rules,
-            _one_entry,
-            why_not=_lays_out_runs,
+RUN_MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "generic.run-entry-replaced",
+        (8,),
+        "one entry of a run is replaced while the others stay",
+        at.HIDE_IN_RUN,
+        _one_entry_rules,
+        _one_entry,
+        why_not=_lays_out_runs,
+    ),
+    Mutant(
+        "generic.run-rewritten-in-place",
+        (8,),
+        "the entries of a run are rewritten one by one where a mix of forms is not allowed",
+        at.HIDE_IN_RUN,
+        lambda _: {"W1"},
+        planned_as=with_recipe(resize=one_store(Scope.LEAF, "a mistake")),
+        why_not=_may_not_mix,
+    ),
+    Mutant(
+        "generic.marks-lost-in-cut",
+        (11,),
+        "marks that hardware sets in a leaf while it is cut are not folded into the new table",
+        at.HIDE,
+        lambda _: {"D1"},
+        lambda subject: _unmarked(subject, spread=False),
+        why_not=_marks,
+        raced=0,
+    ),
+    Mutant(
+        "generic.marks-lost-in-merge",
+        (11,),
+        "marks that hardware sets in leaves until the merge's wait are not folded into the leaf",
+        at.MERGE,
+        lambda _: {"D1"},
+        lambda subject: _unmarked(subject, spread=False),
+        why_not=_marks,
+        raced=0,
+    ),
+    Mutant(
+        "generic.marks-not-expected",
+        (11,),
+        "a store does not know which bits hardware may set, and gives up when it finds them",
+        at.HIDE,
+        lambda _: {"A1"},
+        lambda subject: replaced(
+            subject, lambda _, step: attrs.evolve(step, hardware=0) if isinstance(step, Store) else step
         ),
-        Mutant(
-            "generic.run-rewritten-in-place",
-            (8,),
-            "the entries of a run are rewritten one by one where a mix of forms is not allowed",
-            at.HIDE_IN_RUN,
-            lambda _: {"W1"},
-            planned_as=with_recipe(resize=one_store(Scope.LEAF, "a mistake")),
-            why_not=_may_not_mix,
-        ),
-        Mutant(
-            "generic.marks-lost-in-cut",
-            (11,),
-            "marks that hardware sets in a leaf while it is cut are not folded into the new table",
-            at.HIDE,
-            lambda _: {"D1"},
-            lambda subject: _unmarked(subject, spread=False),
-            why_not=_marks,
-            raced=0,
-        ),
-        Mutant(
-            "generic.marks-lost-in-merge",
-            (11,),
-            "marks that hardware sets in leaves until the merge's wait are not folded into the leaf",
-            at.MERGE,
-            lambda _: {"D1"},
-            lambda subject: _unmarked(subject, spread=False),
-            why_not=_marks,
-            raced=0,
-        ),
-        Mutant(
-            "generic.marks-not-expected",
-            (11,),
-            "a store does not know which bits hardware may set, and gives up when it finds them",
-            at.HIDE,
-            lambda _: {"A1"},
-            lambda subject: replaced(
-                subject, lambda _, step: attrs.evolve(step, hardware=0) if isinstance(step, Store) else step
-            ),
-            why_not=_marks,
-            raced=0,
-        ),
-        Mutant(
-            "generic.marks-not-spread",
-            (34,),
-            "a mark in one copy of a run is not spread over the leaves that the run becomes",
-            at.HIDE_IN_RUN,
-            lambda _: {"D1"},
-            lambda subject: _unmarked(subject, spread=True),
-            why_not=_marks_runs,
-            raced=1,
-        ),
-    )
+        why_not=_marks,
+        raced=0,
+    ),
+    Mutant(
+        "generic.marks-not-spread",
+        (34,),
+        "a mark in one copy of a run is not spread over the leaves that the run becomes",
+        at.HIDE_IN_RUN,
+        lambda _: {"D1"},
+        lambda subject: _unmarked(subject, spread=True),
+        why_not=_marks_runs,
+        raced=1,
+    ),
+)
+"""Mutants of runs and marks."""

@@ -1,14 +1,12 @@
 """Generic mutants of tables and entries: what is linked, and what the words say."""
 
-from collections.abc import Sequence
-
 import attrs
 
 from hitless.bits import MASK64
 from hitless.check.mutants import situations as at
 from hitless.check.mutants.declared import LEFT, Declared, Rules, one_round, whole_tag_only
 from hitless.check.mutants.edits import changed, is_a, links, moved, neighbours, refilled, steps_of, stores, without
-from hitless.check.mutants.mutant import Mutant, Reason
+from hitless.check.mutants.mutant import Mutant
 from hitless.check.mutants.words import filled_word, illegal, narrower_pointer, other_attributes
 from hitless.check.subject import Subject
 from hitless.hardware.vendor import Vendor
@@ -182,129 +180,123 @@ def _mapped(subject: Subject) -> Subject | None:
     return None
 
 
-def table_mutants() -> Sequence[Mutant]:
-    """The mutants of this file."""
-    return (
-        Mutant(
-            "generic.link-before-fill",
-            (1,),
-            "a new table is linked before it is filled",
-            at.HIDE,
-            lambda _: {"N1"},
-            _link_before_fill,
-        ),
-        Mutant(
-            "generic.fill-not-ordered",
-            (1,),
-            "no barrier stands between the fill of a table and the store that links it",
-            at.HIDE,
-            lambda _: {"N1"},
-            lambda subject: without(subject, is_a(Barrier, section="prepare")),
-            why_not=_one_barrier,
-        ),
-        Mutant(
-            "generic.fill-not-cleaned",
-            (1,),
-            "a new table is not pushed out of the CPU's cache before it is linked, and walkers do not snoop",
-            at.HIDE,
-            lambda _: {"N1"},
-            lambda subject: _cleans_of(tables=True, subject=subject),
-            why_not=_snoops,
-        ),
-        Mutant(
-            "generic.store-not-cleaned",
-            (28,),
-            "stores to reachable entries are not pushed out of the CPU's cache, and walkers do not snoop",
-            at.HIDE,
-            lambda d: {"C2", *d.old_stays()},
-            lambda subject: _cleans_of(tables=False, subject=subject),
-            why_not=_snoops,
-        ),
-        Mutant(
-            "generic.pointer-without-write",
-            (18,),
-            "the pointer to a new table grants less than the leaf that it replaces",
-            at.HIDE,
-            lambda _: {"N1"},
-            _narrower,
-            why_not=_pointers_carry_rights,
-        ),
-        Mutant(
-            "generic.reserved-bit",
-            (),
-            "a reserved bit of the new pointer is set",
-            at.HIDE,
-            lambda _: {"N1", "W1"},
-            _reserved,
-        ),
-        Mutant(
-            "generic.attributes-lost-in-cut",
-            (38,),
-            "the leaves of a new table have other attributes than the leaf that it replaces",
-            at.HIDE,
-            lambda _: {"N2"},
-            _attributes_lost,
-        ),
-        Mutant(
-            "generic.attributes-lost-in-merge",
-            (38,),
-            "the leaf that replaces a table has other attributes than the leaves in it",
-            at.MERGE,
-            lambda d: {"M1", "N2"} | (set() if d.joins else {"C2"}),
-            _attributes_lost_in_merge,
-        ),
-        Mutant(
-            "generic.cut-shifted",
-            (),
-            "the leaves of a new table lead one page too far",
-            at.HIDE,
-            lambda d: {"N2"} | (d.conflict(size=True, address=True) if one_round(d.vendor, "cut") else set()),
-            _cut_shifted,
-        ),
-        Mutant(
-            "generic.leaf-of-an-illegal-size",
-            (22,),
-            "a leaf stands at a level at which the vendor lays out none",
-            at.HIDE,
-            lambda d: {"W1"} | (LEFT if d.hardware.caches_not_present else set()),
-            _too_large,
-            why_not=_leaf_at_every_level,
-        ),
-        Mutant(
-            "generic.one-page-too-many-wiped",
-            (16,),
-            "one page more than was asked is unmapped",
-            at.HIDE,
-            lambda d: {"N1"} | (set() if whole_tag_only(d.vendor) else LEFT),
-            lambda subject: _one_more(subject, wiped=True),
-        ),
-        Mutant(
-            "generic.one-page-too-many-replaced",
-            (16,),
-            "one page more than was asked gets another address",
-            at.HIDE,
-            _replaced_too_much,
-            lambda subject: _one_more(subject, wiped=False),
-        ),
-        Mutant(
-            "generic.table-given-away",
-            (),
-            "the page of a table in use becomes guest-owned",
-            at.HIDE,
-            lambda _: {"T1"},
-            _given_away,
-        ),
-        Mutant(
-            "generic.table-mapped",
-            (),
-            "the page of the root table is mapped writable for a device",
-            at.SHOW,
-            lambda _: {"C1", "C2", "T1"},
-            _mapped,
-        ),
-    )
-
-
-def table_reasons() -> Sequence[Reason]:
-    """Why some mistakes have no mutant."""
-    return ()
+TABLE_MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "generic.link-before-fill",
+        (1,),
+        "a new table is linked before it is filled",
+        at.HIDE,
+        lambda _: {"N1"},
+        _link_before_fill,
+    ),
+    Mutant(
+        "generic.fill-not-ordered",
+        (1,),
+        "no barrier stands between the fill of a table and the store that links it",
+        at.HIDE,
+        lambda _: {"N1"},
+        lambda subject: without(subject, is_a(Barrier, section="prepare")),
+        why_not=_one_barrier,
+    ),
+    Mutant(
+        "generic.fill-not-cleaned",
+        (1,),
+        "a new table is not pushed out of the CPU's cache before it is linked, and walkers do not snoop",
+        at.HIDE,
+        lambda _: {"N1"},
+        lambda subject: _cleans_of(tables=True, subject=subject),
+        why_not=_snoops,
+    ),
+    Mutant(
+        "generic.store-not-cleaned",
+        (28,),
+        "stores to reachable entries are not pushed out of the CPU's cache, and walkers do not snoop",
+        at.HIDE,
+        lambda d: {"C2", *d.old_stays()},
+        lambda subject: _cleans_of(tables=False, subject=subject),
+        why_not=_snoops,
+    ),
+    Mutant(
+        "generic.pointer-without-write",
+        (18,),
+        "the pointer to a new table grants less than the leaf that it replaces",
+        at.HIDE,
+        lambda _: {"N1"},
+        _narrower,
+        why_not=_pointers_carry_rights,
+    ),
+    Mutant(
+        "generic.reserved-bit",
+        (),
+        "a reserved bit of the new pointer is set",
+        at.HIDE,
+        lambda _: {"N1", "W1"},
+        _reserved,
+    ),
+    Mutant(
+        "generic.attributes-lost-in-cut",
+        (38,),
+        "the leaves of a new table have other attributes than the leaf that it replaces",
+        at.HIDE,
+        lambda _: {"N2"},
+        _attributes_lost,
+    ),
+    Mutant(
+        "generic.attributes-lost-in-merge",
+        (38,),
+        "the leaf that replaces a table has other attributes than the leaves in it",
+        at.MERGE,
+        lambda d: {"M1", "N2"} | (set() if d.joins else {"C2"}),
+        _attributes_lost_in_merge,
+    ),
+    Mutant(
+        "generic.cut-shifted",
+        (),
+        "the leaves of a new table lead one page too far",
+        at.HIDE,
+        lambda d: {"N2"} | (d.conflict(size=True, address=True) if one_round(d.vendor, "cut") else set()),
+        _cut_shifted,
+    ),
+    Mutant(
+        "generic.leaf-of-an-illegal-size",
+        (22,),
+        "a leaf stands at a level at which the vendor lays out none",
+        at.HIDE,
+        lambda d: {"W1"} | (LEFT if d.hardware.caches_not_present else set()),
+        _too_large,
+        why_not=_leaf_at_every_level,
+    ),
+    Mutant(
+        "generic.one-page-too-many-wiped",
+        (16,),
+        "one page more than was asked is unmapped",
+        at.HIDE,
+        lambda d: {"N1"} | (set() if whole_tag_only(d.vendor) else LEFT),
+        lambda subject: _one_more(subject, wiped=True),
+    ),
+    Mutant(
+        "generic.one-page-too-many-replaced",
+        (16,),
+        "one page more than was asked gets another address",
+        at.HIDE,
+        _replaced_too_much,
+        lambda subject: _one_more(subject, wiped=False),
+    ),
+    Mutant(
+        "generic.table-given-away",
+        (),
+        "the page of a table in use becomes guest-owned",
+        at.HIDE,
+        lambda _: {"T1"},
+        _given_away,
+    ),
+    Mutant(
+        "generic.table-mapped",
+        (),
+        "the page of the root table is mapped writable for a device",
+        at.SHOW,
+        lambda _: {"C1", "C2", "T1"},
+        _mapped,
+    ),
+)
+"""Mutants of tables and entries."""
