@@ -1,7 +1,8 @@
 """The owner check inside the checker: verdicts over ranges, and which IOVAs an owner change concerns."""
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import accumulate
 
 from attrs import define, field
 
@@ -18,6 +19,9 @@ class Verdicts:
 
     Args:
         cached: whether the verdict is cached with the translation; if not, each access is checked.
+
+    ``_by_pa`` holds (start, end, IOVA) of all guest memory, by physical address; ``_reach`` how far the first so many
+    reach, so that one large run does not make each search start before it.
     """
 
     ownership: Ownership
@@ -27,7 +31,7 @@ class Verdicts:
     pieces_lg2: tuple[int, ...]
     largest_lg2: int
     _by_pa: list[tuple[int, int, int]] = field(factory=list)
-    _longest: int = 0
+    _reach: list[int] = field(factory=list)
     _everything: bool = False
 
     @classmethod
@@ -37,7 +41,7 @@ class Verdicts:
         by_pa = sorted(
             {(pa, pa + run.end - run.start, run.start) for run in subject.truth.runs for pa in (run.old_pa, run.new_pa)}
         )
-        longest = max((end - start for start, end, _ in by_pa), default=0)
+        reach = list(accumulate((end for _, end, _ in by_pa), max))
         owners = subject.owners.copy()
         return cls(
             ownership,
@@ -47,7 +51,7 @@ class Verdicts:
             subject.vendor.hardware.pieces_lg2,
             subject.vendor.page_format.leaf_lg2s[-1],
             by_pa,
-            longest,
+            reach,
             not by_pa,
         )
 
@@ -94,7 +98,7 @@ class Verdicts:
             return [(0, SPACE)]
         low, high = align_down(step.start_pa, unit_lg2), align_up(step.end_pa, unit_lg2)
         found = []
-        at = bisect_left(self._by_pa, (max(low - self._longest, 0),))
+        at = bisect_right(self._reach, low)
         while at < len(self._by_pa) and self._by_pa[at][0] < high:
             start, end, iova = self._by_pa[at]
             at += 1
