@@ -23,7 +23,8 @@ from hitless.plan import Barrier, Fill, Invalidate, Own, Release, Store, Wait
 from hitless.refresh.levels import table_levels
 from hitless.units import PAGE_LG2, align_down
 
-_MOST_TRIALS = 1500
+_MOST_TRIALS, _FEWEST_TRIALS, _MOST_STEPS = 1500, 40, 1 << 21
+"""So many scripts are tried, but of long plans so few that no more steps than that are done, unless that is too few."""
 _MOST_STORES = 12
 _UNSAFE = frozenset({"machine-check", "poison", "integrity"})
 
@@ -60,7 +61,8 @@ class Script:
 def find_script(subject: Subject, violation: Violation) -> Script | None:
     """The simplest script that ends in a violation; None if no request shows it, or the search gave up."""
     search = _Search(subject, violation)
-    for script in islice(search.scripts(), _MOST_TRIALS):
+    trials = max(_FEWEST_TRIALS, min(_MOST_TRIALS, _MOST_STEPS // max(len(subject.steps), 1)))
+    for script in islice(search.scripts(), trials):
         if code := search.attempt(script):
             return evolve(script, code=tuple(code))
     return None
