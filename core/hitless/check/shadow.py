@@ -14,6 +14,9 @@ from attrs import define, field
 from hitless.bits import MASK64, U64Array
 from hitless.plan import Clean, Fill, FillRun, Section, Step
 
+_FEW = 4
+"""So many entries are looked up one by one: a row of them would cost more to find."""
+
 
 class Words(Protocol):
     """Memory that is only read."""
@@ -149,8 +152,9 @@ class Shadow:
 
     def groups(self, table_pa: int, size_lg2: int, first: int, last: int) -> Iterator[Group]:
         """Entries ``first`` to ``last`` of a table as runs, in order, empty ones included."""
-        if first == last:
-            yield Group(first, 1, self.load(table_pa + 8 * first), 0)
+        if last - first < _FEW:
+            for index in range(first, last + 1):
+                yield Group(index, 1, self.load(table_pa + 8 * index), 0)
             return
         special = {
             (pa - table_pa) >> 3: word

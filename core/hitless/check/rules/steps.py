@@ -271,9 +271,11 @@ class SmallestCommand(Rule):
                 if drops.device is None
                 else encoder.invalidate_device(target, drops.device)
             )
-            count += len(words)
-            if step.words in words or count > rules.whole_tag_commands:
+            if step.words in words:
                 return True
+            count += len(words)
+            if count > rules.whole_tag_commands:
+                return drops.device is None and step.words in encoder.invalidate_tag(step.tag)
         return False
 
 
