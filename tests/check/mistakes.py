@@ -67,13 +67,17 @@ def _flipped(rng: random.Random, case: Case, step: Invalidate) -> tuple[int, int
 
 
 def _stored(rng: random.Random, case: Case) -> None:
-    """A store too many, of an entry that another step stores: of any leaf, of nothing, of what stood there, ..."""
+    """A store too many, of an entry that another step stores: of any leaf, of nothing, of what stood there, ...
+
+    Never of another pointer to the same table: the engine knows a table by one set of rights.
+    """
     index = _some(rng, case, Store)
     leaves = [word for word in case.words.values() if word & 3 == 3] or [0]
     if index is not None:
         section, step = case.steps[index]
         assert isinstance(step, Store)
-        words = (0, rng.choice(leaves), step.expected, step.new, step.new ^ mini.WR, step.new | 1 << 7)
+        other = (step.new ^ mini.WR,) if step.new & mini.L else ()
+        words = (0, rng.choice(leaves), step.expected, step.new, step.new | 1 << 7, *other)
         again = evolve(step, new=rng.choice(words))
         case.steps.insert(index + rng.choice((0, 1, 1, 2, 3, 8)), (section, again))
 

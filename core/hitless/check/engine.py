@@ -449,12 +449,6 @@ class Engine:
             inside = (span for span in self.reader.table(table, start, end) if isinstance(span, LeafSpan))
             found += [(span.clip(start, end), Window()) for span in inside]
         for old in (each for many in self._unsettled.values() for each in many):
-            if old.span.start >= end or start >= old.span.end:
-                continue
-            if isinstance(old.span, LeafSpan):
+            if isinstance(old.span, LeafSpan) and old.span.start < end and start < old.span.end:
                 found.append((old.span.clip(start, end), old.window))
-            elif isinstance(old.span, PointerSpan):
-                below = self.reader.below(old.span.child, max(start, old.span.start), min(end, old.span.end))
-                inside = (span for _, span in below if isinstance(span, LeafSpan))
-                found += [(span.clip(start, end), Window()) for span in inside]
         return found

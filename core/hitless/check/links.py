@@ -136,8 +136,8 @@ class Links:
         return True
 
     def in_memory(self, table_pa: int) -> bool:
-        """Whether memory leads to a table from the root."""
+        """Whether memory leads to a table from the root; not by a word that was overwritten and may still be read."""
         links = self._to.get(table_pa)
         if links is None or table_pa == self.root_pa:
             return True
-        return any(link.window.until == OPEN and self.in_memory(link.table_pa) for link in links)
+        return any(not link.overwritten and self.in_memory(link.table_pa) for link in links)

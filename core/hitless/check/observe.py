@@ -44,7 +44,7 @@ class _Collector(Watcher):
     freed: set[int] = field(factory=set)
 
     def readable(self, engine: Engine, span: LeafSpan | FaultSpan) -> None:
-        walkers = engine.links.walkers(span.table_pa)
+        walkers = engine.places.everywhere(engine.links.walkers(span.table_pa), READ)
         if isinstance(span, FaultSpan):
             self._pages(engine, walkers, span.start, span.end, READ | WRITE, ("fault", span.kind), 0)
             return
@@ -65,10 +65,15 @@ class _Collector(Watcher):
         return engine.verdicts.over(fact.start, fact.end, fact.oa, fact.leaf_lg2)
 
     def _pages(
-        self, engine: Engine, walkers: int, start: int, end: int, rights: int, refused: Outcome | None, oa: int
+        self, engine: Engine, places: int, start: int, end: int, rights: int, refused: Outcome | None, oa: int
     ) -> None:
         units = engine.subject.units
-        devices = [(u.name, d) for i, u in enumerate(units) if walkers >> i & 1 for d in (None, *u.devices)]
+        devices = [
+            (unit.name, device)
+            for i, unit in enumerate(units)
+            for device, cache in zip((None, *unit.devices), engine.places.of_unit(i), strict=True)
+            if places & (1 << i | 1 << cache)  # a device is served by its unit, or by what it holds itself
+        ]
         for at in range(start, end, PAGE):
             for write, right in ((False, READ), (True, WRITE)):
                 outcome = refused or (("pa", oa + at - start) if rights & right else ("fault", "permission"))
@@ -93,8 +98,7 @@ class _Collector(Watcher):
                 continue
             for start, end, verdict in engine.verdicts.over(fact.start, fact.end, fact.oa, fact.leaf_lg2):
                 refused = None if verdict.ok else ("fault", verdict.outcome)
-                walkers = fact.alive & engine.places.tlbs
-                self._pages(engine, walkers, start, end, fact.rights, refused, fact.oa + start - fact.start)
+                self._pages(engine, fact.alive, start, end, fact.rights, refused, fact.oa + start - fact.start)
 
 
 def observe(subject: Subject) -> Observation:
