@@ -155,7 +155,11 @@ def _findings(row: Row, again: str) -> Findings:
         row.steps,
         row.facts,
         [Result(*place, row.plans, row.steps, row.outcome, row.reason, again)],
-        [Told(*place, each.violation.rule, each.violation.step, each.forced, each.story) for each in row.broken],
+        [
+            Told(*place, each.violation.rule, each.violation.step, each.forced, each.story)
+            for each in row.broken
+            if each.story is not None
+        ],
         [Refused(*place, each.reason, each.forced_rule) for each in row.refusals],
     )
 
@@ -181,11 +185,15 @@ class _Repeat:
                     words += ["--feature", f"{name}={feature_text(value)}"]
         return shlex.join([*words, *more])
 
-    def teller(self, scenario: str) -> Callable[[Subject | None, Violation, str], Story]:
-        """Tells what breaks in a scenario."""
+    def teller(self, scenario: str) -> Callable[[Subject | None, Violation, str], Story | None]:
+        """Tells what breaks in a scenario, the first of each rule."""
         task, again = self._task, self.command("--scenario", scenario)
+        seen: set[str] = set()
 
-        def told(subject: Subject | None, violation: Violation, note: str) -> Story:
+        def told(subject: Subject | None, violation: Violation, note: str) -> Story | None:
+            if violation.rule in seen:
+                return None
+            seen.add(violation.rule)
             title = f"{scenario} ({note})" if note else scenario
             if subject is None:
                 return tell_plainly(violation, who=f"{task.format}, {title}", again=again)

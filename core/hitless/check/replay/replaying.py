@@ -266,7 +266,10 @@ class Replay(Walking):
         return found
 
     def late(self, iova: int, *, write: bool = False, unit: str = "", tag: int | None = None) -> list[Outcome]:
-        """How requests end that have used a translation before, were granted it then, and complete now."""
+        """How requests end that have used a translation before, were granted it then, and complete now.
+
+        Where the owner check is made for each access and refuses it by now, it may also end so.
+        """
         _, place = self.place(unit, tag, None)
         found = []
         for request in place.flight:
@@ -276,6 +279,9 @@ class Replay(Walking):
                 used = f"it has used the {request.entry} before, and completes now"
                 self._line(None, "dma", f"{_request(iova, write=write)}: {used}: {outcome.text}")
                 found.append(outcome)
+                if (on_arrival := self.used(request.entry, iova, write=write)).fault:
+                    self._line(None, "", f"or it is checked when it arrives: {on_arrival.text}")
+                    found.append(on_arrival)
         return found
 
     def cached(
