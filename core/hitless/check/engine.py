@@ -99,6 +99,7 @@ class Engine:
     root: Table = field(init=False)
     _released: set[int] = field(factory=set)
     _unsettled: dict[int, list[_Unsettled]] = field(factory=dict)
+    _apart: list[tuple[int, int, Window]] = field(factory=list)
     _unfilled: list[tuple[int, Window]] = field(factory=list)
     _waits: dict[str, Completes | None] = field(factory=dict)
 
@@ -218,8 +219,11 @@ class Engine:
     def _write(self, table: Table | None, pa: int, word: int) -> int:
         """Store a word; what it replaces goes stale, what it says is readable."""
         if table is None:
-            self._unsettled.setdefault(pa, []).append(_Unsettled(self.root, _NOTHING, Window()))
-            return self.shadow.store(pa, word)
+            window = Window()
+            self._unsettled.setdefault(pa, []).append(_Unsettled(self.root, _NOTHING, window))
+            old = self.shadow.store(pa, word)
+            self._apart.append((pa, old, window))
+            return old
         index = (pa - table.pa) >> 3
         span = self.reader.entry(table, index, self.shadow.load(pa))
         window = Window()
@@ -234,7 +238,11 @@ class Engine:
         if not isinstance(span, PointerSpan):
             self._close(table, span, window)
             self._stale(span, window)
-            return
+        else:
+            self._unlink(table, span, window)
+
+    def _unlink(self, table: Table, span: PointerSpan, window: Window) -> None:
+        """The same for a pointer."""
         top = self.links.link(table, span)
         top.window, top.overwritten = window, True
         self._link_stale(top)
@@ -264,13 +272,31 @@ class Engine:
             self._hidden(table, span)
             return
         self._link(table, span)
+        tables = {span.child}
         for below, inner in self.reader.below(span.child, span.start, span.end):
+            tables.add(below)
             if isinstance(inner, PointerSpan):
                 self._link(below, inner)
             else:
                 self.tell(inner)
                 self._hidden(below, inner)
             self._maybe_empty(below, inner)
+        for pa, word, window in self._apart:
+            for below in tables:
+                index = (pa - below.pa) >> 3
+                if 0 <= index < 1 << self.subject.vendor.page_format.levels[below.level].bits:
+                    self._enter_late(below, self.reader.entry(below, index, word), window)
+
+    def _enter_late(self, table: Table, span: Span, window: Window) -> None:
+        """A word that was overwritten before the table was linked, and may still be read."""
+        if not isinstance(span, PointerSpan):
+            self.tell(span)
+            self._stale(span, window)
+            return
+        self._unlink(table, span, window)
+        for _, inner in self.reader.below(span.child, span.start, span.end):
+            if not isinstance(inner, PointerSpan):
+                self.tell(inner)
 
     def _link(self, table: Table, span: PointerSpan) -> None:
         self.links.link(table, span)
@@ -402,6 +428,7 @@ class Engine:
                 unsettled.window.until = self.now
             if stores[count:]:
                 self._unsettled[pa] = stores[count:]
+        self._apart = [each for each in self._apart if each[2].until == OPEN]
         waiting = []
         for table_pa, window in self._unfilled:
             filled = self.shadow.filled(table_pa)

@@ -28,6 +28,7 @@ from hitless.refresh.changes import Changes
 from hitless.refresh.commands import Words
 from hitless.refresh.executor import Executor
 from hitless.refresh.planner import Planner, Prepared, give_back
+from hitless.refresh.recipes import Recipe
 from hitless.refresh.target import PlanRequest, Segment
 from hitless.units import PAGE_LG2, SPACE
 
@@ -123,7 +124,8 @@ class Domain:
         if stage1 is not None:
             check_nesting(vendor)
         fmt = vendor.page_format
-        sizes = tuple(lg2 for lg2 in vendor.split_rules.leaf_lg2s if lg2 <= max(guest.hunk_lg2, fmt.levels[0].lo))
+        largest = max(guest.hunk_lg2, fmt.levels[0].lo)
+        sizes = tuple(lg2 for lg2 in vendor.split_rules.leaf_lg2s if lg2 <= largest and not _stuck(vendor, lg2))
         root = tables.allocate(fmt.top.table_lg2)
         owners = OwnerTable()
         behind = [
@@ -455,6 +457,14 @@ class _Progress:
         for step in self._steps:
             self.count += 1
             yield step
+
+
+def _stuck(vendor: Vendor, size_lg2: int) -> bool:
+    """Whether a leaf could never be cut: a run in the root, which has no table to be swapped, and no way in place."""
+    fmt = vendor.page_format
+    size = fmt.leaf_size(size_lg2)
+    in_place = fmt.run_mix or isinstance(vendor.recipes.resize, Recipe)
+    return bool(size.entries_lg2) and size.level == fmt.top.number and not in_place
 
 
 def _clipped(runs: tuple[ChangeRun, ...], ranges: tuple[tuple[int, int], ...]) -> tuple[ChangeRun, ...]:
