@@ -85,6 +85,8 @@ class Stage:
         slots = Slots([Slot(setting.gpa, 0, setting.memory)])
         hunk_lg2, oa_bits = setting.hunk_lg2, vendor.page_format.oa_bits
         backing = make_backing(setting.backing, 1 << min(_GUEST_LG2, oa_bits - 2), slots.size, hunk_lg2)
+        if max(end for _, end, _ in backing.pools()) > 1 << oa_bits:
+            raise Unfit(f"addresses of {oa_bits} bits are too narrow for this guest's memory")
         guest = GuestMemfd(slots, backing, hunk_lg2)
         machine = Machine(base_pa=1 << min(_TABLES_LG2, oa_bits - 3), table_bytes=_TABLES)
         stage = cls(vendor, setting, guest, machine, upper)

@@ -88,15 +88,18 @@ def describe(held: Held | Link | LeafSpan | FaultSpan, subject: Subject) -> str:
     return f"{level} entry {held.word:#x}: leaf {lo:#x} {lg2_text(held.leaf_lg2)} -> {oa:#x} {rights}{piece}"
 
 
-def converting_edges(subject: Subject) -> Iterator[int]:
-    """IOVAs where owners differ after the conversion, at the edges of what converts."""
+def converting_edges(subject: Subject, *, at_rest: bool) -> Iterator[int]:
+    """IOVAs where owners differ after the conversion, at the edges of what converts.
+
+    At rest those inside it, too: an owner change that stopped half way made them.
+    """
     runs = subject.truth.runs
     for i, run in enumerate(runs):
         if not run.converts:
             continue
         before = runs[i - 1] if i and runs[i - 1].end == run.start else None
         after = runs[i + 1] if i + 1 < len(runs) and runs[i + 1].start == run.end else None
-        if before is not None and before.new_owner != run.new_owner:
+        if before is not None and before.new_owner != run.new_owner and (at_rest or not before.converts):
             yield run.start
-        if after is not None and after.new_owner != run.new_owner:
+        if after is not None and after.new_owner != run.new_owner and (at_rest or not after.converts):
             yield run.end

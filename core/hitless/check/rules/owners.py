@@ -25,16 +25,16 @@ class Boundaries(Rule):
     def entered(self, engine: Engine, section: str) -> None:
         if section in ("own", "refresh") and not self._looked:
             self._looked = True
-            self._look(engine)
+            self._look(engine, at_rest=False)
 
     def ended(self, engine: Engine) -> None:
-        self._look(engine)
+        self._look(engine, at_rest=True)
 
-    def _look(self, engine: Engine) -> None:
+    def _look(self, engine: Engine, *, at_rest: bool) -> None:
         policy = engine.subject.policy
         if policy.boundary is Boundary.NONE:
             return
-        for edge in converting_edges(engine.subject):
+        for edge in converting_edges(engine.subject, at_rest=at_rest):
             if policy.boundary is Boundary.CHECK_UNIT and edge % (1 << policy.check_unit_lg2) == 0:
                 continue
             for span in engine.spans(edge - 1, edge + 1):
