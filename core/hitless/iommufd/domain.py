@@ -368,6 +368,7 @@ class Domain:
             owed=self._iovas(changed) if self.vendor.ownership.invalidate_after and self.policy.maps_private else (),
             merge=self.settings.merge == "at_once",
             remap=self.settings.strategy == "unmap-remap",
+            owned=after is None,
         )
 
     def _own_steps(self, runs: tuple[ChangeRun, ...]) -> list[Own]:

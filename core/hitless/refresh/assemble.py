@@ -109,7 +109,7 @@ class Assembler:
 
     def _mixes(self, change: Change) -> bool:
         """Whether one store would leave a run whose entries lead to different places."""
-        return change.target.leaf_lg2 > self.fmt.levels[change.level].lo and not self.fmt.run_mix
+        return change.target.leaf_lg2 > self.fmt.levels[change.level].lo
 
     def _refusal(self, found: Impossible, change: Change) -> Refused:
         return Refused(
@@ -160,16 +160,25 @@ class Assembler:
                     continue
                 this = recipe.rounds[number]
                 word = this.word(change.old, change.new)
+                gone = change.target if number == 0 else self._standing(change, words[i])
                 stores += self._store(change, words[i], word, number if len(recipe.rounds) > 1 else None)
                 words[i] = word
                 if this.scope is not Scope.NONE:
-                    targets.append(change.target._replace(tables=this.scope is Scope.TABLE))
+                    targets.append(gone._replace(tables=this.scope is Scope.TABLE))
             steps += stores
             if stores:
                 steps.append(Barrier())
             if targets:
                 steps += self._close(join_targets(targets))
         return steps
+
+    def _standing(self, change: Change, word: int) -> Target:
+        """What a cache may hold of the word that an earlier round stored: what was before it is invalidated."""
+        target = change.target
+        if not self.fmt.present(word) or not self.fmt.is_leaf(word, change.level):
+            return target
+        whole = self.fmt.levels[change.level].lo
+        return target if target.leaf_lg2 > whole else target._replace(leaf_lg2=whole, level=change.level)
 
     def _store(self, change: Change, expected: int, word: int, number: int | None) -> list[Step]:
         hardware = self._hardware(expected, change.level)

@@ -1,5 +1,8 @@
 """What a plan changes, before it becomes steps: changes of entries, by stage."""
 
+from bisect import bisect_right
+from itertools import accumulate
+
 from attrs import define, field
 
 from hitless.plan import Fold
@@ -62,6 +65,22 @@ class Changes:
     unplaced: list[tuple[int, int]] = field(factory=list)
     freed: list[tuple[int, int]] = field(factory=list)
     folds: list[Fold] = field(factory=list)
+
+    def settle(self) -> None:
+        """Where the owner has changed already, what is invalidated before ``place`` is owed no more.
+
+        A cache could hold the old verdict only of the leaves that stood then, and those are what goes.
+        """
+        gone = [change.target for change in (*self.resize, *self.cut, *self.wipe)]
+        reach = sorted({(target.first, target.last) for target in gone})
+        firsts = [first for first, _ in reach]
+        reach_last = list(accumulate((last for _, last in reach), max))
+
+        def done(target: Target) -> bool:
+            at = bisect_right(firsts, target.first)
+            return at > 0 and target.last <= reach_last[at - 1]
+
+        self.owed = [target for target in self.owed if not done(target)]
 
     def all(self) -> list[Change]:
         """Every change, in order of the stages."""

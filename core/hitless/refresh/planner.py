@@ -62,6 +62,8 @@ class Planner:
             self._check(request)
             survey.root(self.root_pa, request.ranges)
             changes = survey.changes
+            if request.owned:
+                changes.settle()
             plan = Plan(
                 name,
                 self.assembler.prepare(builder.fills),

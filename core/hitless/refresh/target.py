@@ -52,6 +52,7 @@ class PlanRequest:
         merge: join leaves that the conversion made equal again.
         remap: the baseline that hitless is compared with: every leaf that the ranges touch is
             cleared before the owner change and laid out again after it.
+        owned: whether the owner has changed already, before anything of the plan.
     """
 
     ranges: tuple[tuple[int, int], ...]
@@ -60,3 +61,4 @@ class PlanRequest:
     owed: tuple[tuple[int, int], ...] = ()
     merge: bool = False
     remap: bool = False
+    owned: bool = False
