@@ -71,7 +71,7 @@ class Race:
         if self.holds:
             self._held = {iova: found for _, iova in self.writes if (found := self._entry(iova)) is not None}
 
-    def run(self, do: Callable[[], None]) -> None:
+    def run(self, do: Callable[[], object]) -> None:
         """Let hardware write while something runs."""
         executor = self.domain.executor
         memory, between = executor.memory, executor.between
