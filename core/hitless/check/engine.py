@@ -71,6 +71,7 @@ class _Unsettled:
     window: Window
 
 
+_MOST_WALKED = 256
 _NOTHING = FaultSpan(0, 0, "not-present", 0, 0, 0)
 """What a word says that no walker can read."""
 
@@ -102,6 +103,8 @@ class Engine:
     _apart: list[tuple[int, int, Window]] = field(factory=list)
     _unfilled: list[tuple[int, Window]] = field(factory=list)
     _waits: dict[str, Completes | None] = field(factory=dict)
+    _path: list[Table] = field(factory=list)
+    _walked: dict[tuple[int, int], list[LeafSpan | FaultSpan]] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         subject, vendor = self.subject, self.subject.vendor
@@ -113,6 +116,7 @@ class Engine:
         self.reader = Reader(fmt, self.shadow)
         self.verdicts = Verdicts.of(subject)
         self.root = Table(subject.root_pa, fmt.top.number, 0, READ | WRITE)
+        self._path.append(self.root)
 
     def run(self) -> None:
         """All steps, then the end."""
@@ -161,7 +165,7 @@ class Engine:
 
     def walk(self, iova: int, level: int = 0) -> tuple[Table, Span]:
         """The table and entry where the walk of an IOVA ends, or that of a level, as memory stands."""
-        table = self.root
+        table = self._around(iova, iova + 1, level)
         while True:
             span = next(self.reader.table(table, iova, iova + 1), None)
             if span is None:
@@ -172,9 +176,32 @@ class Engine:
 
     def spans(self, start: int, end: int) -> Iterator[LeafSpan | FaultSpan]:
         """How the walks of a range end, as memory stands, clipped to the range."""
-        for _, span in self.reader.below(self.root, start, end):
-            if not isinstance(span, PointerSpan):
-                yield span.clip(start, end)
+        known = self._walked.get((start, end))
+        if known is None:
+            below = self.reader.below(self._around(start, end), start, end)
+            known = [span.clip(start, end) for _, span in below if not isinstance(span, PointerSpan)]
+            if len(self._walked) == _MOST_WALKED:
+                self._walked.clear()
+            self._walked[start, end] = known
+        yield from known
+
+    def _around(self, start: int, end: int, level: int = 0) -> Table:
+        """The lowest table, of a level at least, that all walks of a range come through: what is asked lies close by."""
+        path, reader = self._path, self.reader
+        while len(path) > 1 and (path[-1].level < level or not path[-1].base <= start or reader.end(path[-1]) < end):
+            path.pop()
+        while path[-1].level > level:
+            span = next(reader.table(path[-1], start, start + 1), None)
+            if not isinstance(span, PointerSpan) or span.child.level < level or reader.end(span.child) < end:
+                break
+            path.append(span.child)
+        return path[-1]
+
+    def _forget_walks(self, *, paths: bool = True) -> None:
+        """Memory has changed; ``paths``: where tables lie, too."""
+        self._walked.clear()
+        if paths:
+            del self._path[1:]
 
     def older(self, start: int, end: int) -> Iterator[LeafSpan | FaultSpan]:
         """How walks of a range may end besides: by words that were overwritten and have not settled."""
@@ -222,6 +249,7 @@ class Engine:
             window = Window()
             self._unsettled.setdefault(pa, []).append(_Unsettled(self.root, _NOTHING, window))
             old = self.shadow.store(pa, word)
+            self._forget_walks()
             self._apart.append((pa, old, window))
             return old
         index = (pa - table.pa) >> 3
@@ -230,7 +258,9 @@ class Engine:
         self._unsettled.setdefault(pa, []).append(_Unsettled(table, span, window))
         self._leave(table, span, window)
         old = self.shadow.store(pa, word)
-        self._enter(table, self.reader.entry(table, index, word))
+        new = self.reader.entry(table, index, word)
+        self._forget_walks(paths=isinstance(span, PointerSpan) or isinstance(new, PointerSpan))
+        self._enter(table, new)
         return old
 
     def _leave(self, table: Table, span: Span, window: Window) -> None:
@@ -410,6 +440,7 @@ class Engine:
         self._released.discard(step.pa)
         if table is None or not self.links.walkers(step.pa):
             self.shadow.fill(step)
+            self._forget_walks()
         else:  # too late: each word is a store to a table that walkers can reach
             words = {
                 run.pa + 8 * i: (run.first + i * run.increment) & MASK64
