@@ -16,6 +16,7 @@ from hitless.check.shadow import Shadow
 from hitless.check.spans import FaultSpan, LeafSpan, PointerSpan, Reader, Span, Table
 from hitless.check.subject import Subject
 from hitless.check.verdicts import Verdicts
+from hitless.check.walks import Walks
 from hitless.hardware.facts import Completes, Effect
 from hitless.pagetable import READ, WRITE
 from hitless.plan import Barrier, Clean, Fill, Invalidate, Own, Release, Step, Store, Wait
@@ -71,7 +72,6 @@ class _Unsettled:
     window: Window
 
 
-_MOST_WALKED = 256
 _NOTHING = FaultSpan(0, 0, "not-present", 0, 0, 0)
 """What a word says that no walker can read."""
 
@@ -98,13 +98,12 @@ class Engine:
     reader: Reader = field(init=False)
     verdicts: Verdicts = field(init=False)
     root: Table = field(init=False)
+    walks: Walks = field(init=False)
     _released: set[int] = field(factory=set)
     _unsettled: dict[int, list[_Unsettled]] = field(factory=dict)
     _apart: list[tuple[int, int, Window]] = field(factory=list)
     _unfilled: list[tuple[int, Window]] = field(factory=list)
     _waits: dict[str, Completes | None] = field(factory=dict)
-    _path: list[Table] = field(factory=list)
-    _walked: dict[tuple[int, int], list[LeafSpan | FaultSpan]] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         subject, vendor = self.subject, self.subject.vendor
@@ -116,7 +115,7 @@ class Engine:
         self.reader = Reader(fmt, self.shadow)
         self.verdicts = Verdicts.of(subject)
         self.root = Table(subject.root_pa, fmt.top.number, 0, READ | WRITE)
-        self._path.append(self.root)
+        self.walks = Walks(self.reader, self.root)
 
     def run(self) -> None:
         """All steps, then the end."""
@@ -163,46 +162,6 @@ class Engine:
 
     # -- walks
 
-    def walk(self, iova: int, level: int = 0) -> tuple[Table, Span]:
-        """The table and entry where the walk of an IOVA ends, or that of a level, as memory stands."""
-        table = self._around(iova, iova + 1, level)
-        while True:
-            span = next(self.reader.table(table, iova, iova + 1), None)
-            if span is None:
-                return table, FaultSpan(iova, iova + 1, "range", table.level, table.pa, 0)
-            if not isinstance(span, PointerSpan) or table.level <= level:
-                return table, span
-            table = span.child
-
-    def spans(self, start: int, end: int) -> Iterator[LeafSpan | FaultSpan]:
-        """How the walks of a range end, as memory stands, clipped to the range."""
-        known = self._walked.get((start, end))
-        if known is None:
-            below = self.reader.below(self._around(start, end), start, end)
-            known = [span.clip(start, end) for _, span in below if not isinstance(span, PointerSpan)]
-            if len(self._walked) == _MOST_WALKED:
-                self._walked.clear()
-            self._walked[start, end] = known
-        yield from known
-
-    def _around(self, start: int, end: int, level: int = 0) -> Table:
-        """The lowest table, of a level at least, that all walks of a range come through: what is asked lies close by."""
-        path, reader = self._path, self.reader
-        while len(path) > 1 and (path[-1].level < level or not path[-1].base <= start or reader.end(path[-1]) < end):
-            path.pop()
-        while path[-1].level > level:
-            span = next(reader.table(path[-1], start, start + 1), None)
-            if not isinstance(span, PointerSpan) or span.child.level < level or reader.end(span.child) < end:
-                break
-            path.append(span.child)
-        return path[-1]
-
-    def _forget_walks(self, *, paths: bool = True) -> None:
-        """Memory has changed; ``paths``: where tables lie, too."""
-        self._walked.clear()
-        if paths:
-            del self._path[1:]
-
     def older(self, start: int, end: int) -> Iterator[LeafSpan | FaultSpan]:
         """How walks of a range may end besides: by words that were overwritten and have not settled."""
         for old in [each for many in self._unsettled.values() for each in many]:
@@ -229,7 +188,7 @@ class Engine:
 
     def _locate(self, step: Store) -> Table | None:
         """The reachable table that a store writes to."""
-        table, _ = self.walk(step.iova, step.level)
+        table, _ = self.walks.walk(step.iova, step.level)
         size = 1 << self.subject.vendor.page_format.levels[table.level].table_lg2
         if table.pa <= step.pa < table.pa + size:
             return table
@@ -249,7 +208,7 @@ class Engine:
             window = Window()
             self._unsettled.setdefault(pa, []).append(_Unsettled(self.root, _NOTHING, window))
             old = self.shadow.store(pa, word)
-            self._forget_walks()
+            self.walks.forget()
             self._apart.append((pa, old, window))
             return old
         index = (pa - table.pa) >> 3
@@ -259,7 +218,7 @@ class Engine:
         self._leave(table, span, window)
         old = self.shadow.store(pa, word)
         new = self.reader.entry(table, index, word)
-        self._forget_walks(paths=isinstance(span, PointerSpan) or isinstance(new, PointerSpan))
+        self.walks.forget(paths=isinstance(span, PointerSpan) or isinstance(new, PointerSpan))
         self._enter(table, new)
         return old
 
@@ -440,7 +399,7 @@ class Engine:
         self._released.discard(step.pa)
         if table is None or not self.links.walkers(step.pa):
             self.shadow.fill(step)
-            self._forget_walks()
+            self.walks.forget()
         else:  # too late: each word is a store to a table that walkers can reach
             words = {
                 run.pa + 8 * i: (run.first + i * run.increment) & MASK64

@@ -38,7 +38,7 @@ class Judge(Watcher):
 
     def owned(self, engine: Engine, step: Own, ranges: Sequence[tuple[int, int]]) -> None:
         for start, end in ranges:
-            for span in (*engine.spans(start, end), *(span for span, _ in engine.beside(start, end))):
+            for span in (*engine.walks.spans(start, end), *(span for span, _ in engine.beside(start, end))):
                 self._span(engine, span, "running")
             if not engine.verdicts.cached:
                 for fact in engine.facts.over(start, end):
@@ -52,7 +52,7 @@ class Judge(Watcher):
     def _range(self, engine: Engine, moment: str) -> None:
         """All that converts: memory, and whatever may be cached or in flight."""
         for run in engine.subject.truth.converting:
-            for span in engine.spans(run.start, run.end):
+            for span in engine.walks.spans(run.start, run.end):
                 self._span(engine, span, moment)
             for span in engine.older(run.start, run.end):
                 self._span(engine, span, moment)

@@ -37,7 +37,7 @@ class Boundaries(Rule):
         for edge in converting_edges(engine.subject, at_rest=at_rest):
             if policy.boundary is Boundary.CHECK_UNIT and edge % (1 << policy.check_unit_lg2) == 0:
                 continue
-            for span in engine.spans(edge - 1, edge + 1):
+            for span in engine.walks.spans(edge - 1, edge + 1):
                 if isinstance(span, LeafSpan) and edge % (1 << span.leaf_lg2):
                     text = f"a leaf of {lg2_text(span.leaf_lg2)} spans the owner transition at {edge:#x}"
                     held = describe(span, engine.subject)
@@ -65,7 +65,7 @@ class SizesAgree(Rule):
 
     def owned(self, engine: Engine, step: Own, ranges: Sequence[tuple[int, int]]) -> None:
         for start, end in ranges if engine.subject.grants(GUEST) else ():
-            for span in engine.spans(start, end):
+            for span in engine.walks.spans(start, end):
                 self.readable(engine, span)
 
     def _compare(self, engine: Engine, span: LeafSpan) -> None:
