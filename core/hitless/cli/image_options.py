@@ -1,7 +1,7 @@
 """Options of all commands that read memory images, and the address spaces that they ask for."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -150,8 +150,15 @@ def read_image(path: str, where: Where) -> ImageMemory:
     return image
 
 
-def asked(where: Where) -> Asked:
-    """The tables that the options name, with the vendor's plugin.
+def features_of(where: Where, vendor: str) -> Mapping[str, Any]:
+    """The features that --set gives, without further registers."""
+    registry = open_registry(None, [vendor])
+    beside = register_of(registry, where.start[0])[1].beside if where.start is not None else ()
+    return given_features(registry, vendor, [each for each in where.settings if each.partition("=")[0] not in beside])
+
+
+def asked(where: Where, features: Mapping[str, Any] | None = None) -> Asked:
+    """The tables that the options name, with the vendor's plugin; ``features`` go before those of a register.
 
     Raises:
         click.UsageError: they do not say which.  HitlessError: they cannot be.
@@ -159,7 +166,7 @@ def asked(where: Where) -> Asked:
     if (where.start is None) == (where.format_name is None and where.root is None):
         raise click.UsageError("say which tables: --format NAME --root ADDR, or --from STRUCTURE@VALUE")
     if where.start is not None:
-        return _from_register(where, *where.start)
+        return _from_register(where, *where.start, features or {})
     if where.format_name is None or where.root is None:
         raise click.UsageError("--format and --root go together")
     if where.device is not None or where.pasid is not None:
@@ -169,22 +176,19 @@ def asked(where: Where) -> Asked:
     known = registry.format_names(vendor)
     if where.format_name not in known:
         raise BadInput(f"there is no format {where.format_name!r}", who=vendor, do=f"choose one of {', '.join(known)}")
-    features = given_features(registry, vendor, where.settings)
-    return Asked(registry.resolve(vendor, where.format_name, features), where.root)
+    chosen = given_features(registry, vendor, where.settings)
+    return Asked(registry.resolve(vendor, where.format_name, chosen), where.root)
 
 
-def _from_register(where: Where, name: str, value: int) -> Asked:
+def _from_register(where: Where, name: str, value: int, implied: Mapping[str, Any]) -> Asked:
     vendor = name.partition("/")[0]
     registry: VendorRegistry = open_registry(None, [vendor])
     _, register = register_of(registry, name)
-    beside, settings = {}, []
-    for each in where.settings:
-        key, _, text = each.partition("=")
-        if key in register.beside:
-            beside[key] = Word().convert(text, None, None)
-        else:
-            settings.append(each)
-    features = {**register.features, **given_features(registry, vendor, settings, register.features)}
+    given = (each.partition("=")[::2] for each in where.settings)
+    beside = {key: Word().convert(text, None, None) for key, text in given if key in register.beside}
+    defaults = {**register.features, **implied}
+    settings = [each for each in where.settings if each.partition("=")[0] not in register.beside]
+    features = {**defaults, **given_features(registry, vendor, settings, defaults)}
     resolved = registry.resolve(vendor, "", features)
     base = start_of(register, vendor, name, value, beside)
     return Asked(resolved, None, base, name, where.device, where.pasid)

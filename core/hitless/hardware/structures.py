@@ -9,7 +9,7 @@ structures. Reading, caching and dropping are core's.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
-from hitless.bits import Layout
+from hitless.bits import Layout, U64Array
 from hitless.pagetable import READ, WRITE, PageFormat
 from hitless.refresh.commands import Words
 
@@ -222,11 +222,38 @@ class RootRegister(NamedTuple):
     base: Callable[[int, Mapping[str, int]], int] = _alone
 
 
+class OwnerRun(NamedTuple):
+    """Memory ``[start, end)`` of one owner (0: the host)."""
+
+    start: int
+    end: int
+    owner: int
+
+
+class OwnerImage(NamedTuple):
+    """How an owner table is read from an image (RMP, GPT).
+
+    Args:
+        title: the register that holds its address.
+        read: the runs of owners, from the register's value, those of ``beside``, and ``view`` of the image's
+            words; BusError where the table is not in the image.
+        beside, features: as in :class:`RootRegister`.
+    """
+
+    title: str
+    read: Callable[[int, Mapping[str, int], Callable[[int, int], U64Array]], Iterator[OwnerRun]]
+    beside: Mapping[str, str] = {}
+    features: Mapping[str, Any] = {}
+
+
 class ImageStructures(Structures, Protocol):
     """Structures that can be read from an image, starting from a register: optional, beside the rest."""
 
     registers: Mapping[str, RootRegister]
     """By the name of what the register points to: ``device-table``; people write ``VENDOR/device-table``."""
+
+    owner_tables: Mapping[str, OwnerImage]
+    """By name: ``rmp``; people write ``VENDOR/rmp``. Empty: the vendor has none."""
 
     def devices(self, base: int, load: Callable[[int], int]) -> Iterator[range]:
         """The devices that the structures have room for, ascending; what holds nothing may be left out.

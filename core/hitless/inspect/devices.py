@@ -21,7 +21,7 @@ from hitless.hardware.walker import Refusal, Target, find, read_structure
 from hitless.inspect.findings import Finding, Findings
 from hitless.inspect.space import Readable
 from hitless.pagetable import Position, WalkFault, walk
-from hitless.units import PAGE
+from hitless.units import PAGE, PAGE_LG2
 
 MOST_DEVICES = 1 << 18
 """So many devices are looked up; a larger table needs ``--device``."""
@@ -48,12 +48,14 @@ class UnitView:
         others: devices that bypass translation (``bypass``) or are refused on purpose (``abort``).
         absent: how many devices have no entry.
         looked_up: how many devices were looked up.
+        pages: physical page numbers of the structures that were read.
     """
 
     spaces: dict[SpaceKey, list[int]] = field(factory=dict)
     others: dict[Mode, list[int]] = field(factory=dict)
     absent: int = 0
     looked_up: int = 0
+    pages: set[int] = field(factory=set)
 
 
 @define
@@ -63,6 +65,7 @@ class _Memo:
     memory: Readable
     structures: Structures
     known: dict[tuple[object, ...], Fetch | Found | BadStructure] = field(factory=dict)
+    pages: set[int] = field(factory=set)
 
     def structure(self, fetch: Fetch, pa: int | None) -> Fetch | Found | BadStructure | None:
         if pa is None:
@@ -71,6 +74,7 @@ class _Memo:
             words = tuple(self.memory.view(pa, fetch.words).tolist())
         except BusError:
             return read_structure(self.memory.load, self.structures, fetch, pa)[1]
+        self.pages.add(pa >> PAGE_LG2)
         key = (fetch.structure, fetch.context, words, fetch.stage2)
         answer = self.known.get(key)
         if answer is None:
@@ -108,6 +112,7 @@ def look_up(
         else:
             for key in _keys(at):
                 view.spaces.setdefault(key, []).append(each)
+    view.pages = sight.pages
     return view
 
 

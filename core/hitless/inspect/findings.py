@@ -1,7 +1,7 @@
 """What is wrong with tables in memory: each finding says where, which entry, which rule, why, and what to do."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from attrs import define, field
@@ -48,6 +48,11 @@ class Findings:
         """Count findings that need not be told."""
         if count:
             self.counts[rule] += count
+
+    def without(self, rules: Collection[str]) -> "Findings":
+        """The same, but for those of some rules."""
+        kept = [each for each in self._kept if each.rule not in rules]
+        return Findings(kept, Counter({rule: count for rule, count in self.counts.items() if rule not in rules}))
 
     def room(self, rule: str) -> int:
         """How many more findings of a rule would be kept."""

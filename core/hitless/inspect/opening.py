@@ -117,16 +117,16 @@ def start_of(register: RootRegister, vendor: str, name: str, value: int, beside:
     return register.base(value, beside)
 
 
-def open_spaces(memory: Readable, asked: Asked) -> Opened:
-    """The address spaces; no table is read yet, structures are."""
+def open_spaces(memory: Readable, asked: Asked, space: type[AddressSpace] = AddressSpace) -> Opened:
+    """The address spaces, each read by a ``space``; no table is read yet, structures are."""
     findings = Findings()
     if asked.root is not None:
-        reader = AddressSpace(memory, asked.vendor.page_format, asked.root, findings=findings)
+        reader = space(memory, asked.vendor.page_format, asked.root, findings=findings)
         return Opened(asked, [Space(reader)], None, findings)
     view = look_up(asked.structures, asked.base, memory, findings, asked.device, asked.pasid)
     spaces = []
     for key, devices in view.spaces.items():
         below = memory if key.under is None else GuestView(memory, key.under)
-        reader = AddressSpace(below, key.root.page_format, key.root.root_pa, key.rights, findings)
+        reader = space(below, key.root.page_format, key.root.root_pa, key.rights, findings)
         spaces.append(Space(reader, devices, key))
     return Opened(asked, spaces, view, findings)

@@ -11,6 +11,7 @@ from hitless.hardware.structures import (
     BadStructure,
     Fetch,
     Found,
+    OwnerImage,
     RootRegister,
     StageRoot,
     StructureEntry,
@@ -26,6 +27,7 @@ from hitless_amd.commands import INVALIDATE_DEVTAB_ENTRY, AmdCommands
 from hitless_amd.dte import ADDRESS, DTE, GCR3, Gcr3Tables, encode, gcr3_fields, gcr3_table, pasids
 from hitless_amd.features import AmdFeatures
 from hitless_amd.formats import v1_format, v2_format
+from hitless_amd.rmp_image import read_rmp
 from hitless_amd.v1 import AmdV1
 from hitless_amd.v2 import AmdV2
 
@@ -58,6 +60,14 @@ class AmdStructures:
     )
     registers: Mapping[str, RootRegister] = {
         "device-table": RootRegister("Device Table Base Address Register", {"snp": False, "glx": 2})
+    }
+    owner_tables: Mapping[str, OwnerImage] = {
+        "rmp": OwnerImage(
+            "RMP_BASE, MSR C001_0132",
+            read_rmp,
+            {"rmp_end": "RMP_END, MSR C001_0133: the last byte of the table"},
+            {"snp": True},
+        )
     }
 
     def __init__(self, page_format: PageFormat, features: AmdFeatures) -> None:

@@ -11,6 +11,7 @@ from hitless.hardware.structures import (
     BadStructure,
     Fetch,
     Found,
+    OwnerImage,
     RootRegister,
     StageRoot,
     StructureEntry,
@@ -21,6 +22,7 @@ from hitless.hardware.structures import (
 from hitless.pagetable import PageFormat
 from hitless_arm_smmu.commands import ASID_LO
 from hitless_arm_smmu.features import ArmSmmuFeatures
+from hitless_arm_smmu.gpt_image import read_gpt
 from hitless_arm_smmu.regime import STAGE_1, STAGE_2, cd_regime, ste_regime
 from hitless_arm_smmu.stage1 import ArmStage1, Stage1Config
 from hitless_arm_smmu.stage2 import ArmStage2, Stage2Config
@@ -47,6 +49,13 @@ class ArmSmmuStructures:
             "SMMU_STRTAB_BASE",
             beside={"strtab_base_cfg": "SMMU_STRTAB_BASE_CFG: form of the table, and how many StreamIDs it holds"},
             base=lambda value, beside: value | beside["strtab_base_cfg"] << 64,
+        )
+    }
+    owner_tables: Mapping[str, OwnerImage] = {
+        "gpt": OwnerImage(
+            "SMMU_ROOT_GPT_BASE",
+            read_gpt,
+            {"gpt_base_cfg": "SMMU_ROOT_GPT_BASE_CFG: granule, protected size, size of a level 0 region"},
         )
     }
     not_modelled = (

@@ -12,6 +12,7 @@ from hitless.hardware.structures import (
     BadStructure,
     Fetch,
     Found,
+    OwnerImage,
     RootRegister,
     StageRoot,
     StructureEntry,
@@ -79,6 +80,7 @@ class IntelStructures:
     registers: Mapping[str, RootRegister] = {
         "root-table": RootRegister("Root Table Address Register", {"mode": "scalable", "ssads": True})
     }
+    owner_tables: Mapping[str, OwnerImage] = {}
 
     def __init__(self, page_format: PageFormat, features: IntelFeatures) -> None:
         self.layouts: Mapping[str, Layout] = structure_layouts(features.haw, second_stage_dirty=features.ssads)

@@ -3,12 +3,13 @@
 import json
 import re
 import socket
+import struct
 import subprocess
 import time
 from pathlib import Path
 
 from initramfs import READY
-from machines import RAM, MachineSpec
+from machines import LOW, RAM, MachineSpec
 
 _LIMIT = 600
 
@@ -69,10 +70,20 @@ def command(spec: MachineSpec, kernel: Path, initrd: Path, folder: Path) -> list
 
 def _hold(monitor: Monitor) -> None:
     """Let no command complete any more: what is submitted stays mapped, and nothing invalidates it."""
-    limits = dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops_rd", "iops_wr"), 0)
-    for disk in ("d0", "d1"):
-        monitor("block_set_io_throttle", id=disk, iops=1, **limits)
+    limits = dict.fromkeys(("iops", "bps_rd", "bps_wr", "iops_rd", "iops_wr"), 0)
+    for disk in ("d0", "/machine/peripheral/d1/virtio-backend"):
+        monitor("block_set_io_throttle", id=disk, bps=1, **limits)
     time.sleep(4)
+
+
+def _ring(monitor: Monitor, ram: Path, base: int, head: int) -> list[tuple[int, int]]:
+    """The commands of AMD's ring, the oldest first: each of 16 bytes, the next one to be read at the head."""
+    told, at = monitor.register(base, 8), monitor.register(head, 8)
+    pa, size = told & 0xF_FFFF_FFFF_F000, 16 << (told >> 56 & 15)
+    with ram.open("rb") as file:
+        file.seek(pa if pa < LOW else pa - LOW)
+        found = list(struct.iter_unpack("<QQ", file.read(size)))
+    return found[at // 16 :] + found[: at // 16]
 
 
 def boot(spec: MachineSpec, kernel: Path, initrd: Path, folder: Path, busy: float) -> dict:
@@ -95,12 +106,14 @@ def boot(spec: MachineSpec, kernel: Path, initrd: Path, folder: Path, busy: floa
         time.sleep(0.5)
         version = monitor("query-version")["qemu"]
         registers = {name: monitor.register(*at) for name, at in spec.registers.items()}
+        commands = _ring(monitor, folder / "ram", *spec.ring) if spec.ring is not None else []
         monitor.close()
     finally:
         process.kill()
         process.communicate()
     return {
         "registers": {name: f"{value:#x}" for name, value in registers.items()},
+        "commands": [[f"{word:#x}" for word in each] for each in commands],
         "qemu": "{major}.{minor}.{micro}".format(**version),
-        "command": [Path(each).name if str(folder) in each and "=" not in each else each for each in line],
+        "command": line,
     }

@@ -60,7 +60,8 @@ def write_lime(path: Path, memory, pages: set[int]) -> int:
 def excerpt(folder: Path, into: Path) -> bool:
     """Check and cut one image; False if the trace says otherwise than the tables."""
     told = json.loads((folder / "image.json").read_text())
-    traced = live(folder / "trace.log")
+    commands = [tuple(int(word, 0) for word in each) for each in told["commands"]]
+    traced = live(folder / "trace.log", commands)
     session = Session(told["inspect"])
     memory = Touched(open_image(folder / "ram", session.where.base, session.where.segments))
     wrong = disagreements(session, memory, traced)
@@ -74,7 +75,8 @@ def excerpt(folder: Path, into: Path) -> bool:
     pages = write_lime(into / f"{told['machine']}.lime.gz", memory.memory, memory.pages)
     options = _without_segments(told["inspect"])
     data = {
-        **{key: told[key] for key in ("machine", "kernel", "qemu", "registers", "command")},
+        **{key: told[key] for key in ("machine", "kernel", "qemu", "registers")},
+        "command": [each.replace(f"{folder.parent}/", "") for each in told["command"]],
         "pages": pages,
         "inspect": options,
         "live": [[f"{value:#x}" for value in each] for each in kept],

@@ -14,6 +14,7 @@ class MachineSpec(NamedTuple):
         registers: by the name that ``hitless inspect`` takes: address and bytes; the first is ``--from``'s.
         segments: ``--segment`` of the image of its memory.
         traces: events that tell translations and invalidations.
+        ring: registers of a command buffer whose commands say what the trace leaves out: base and head.
     """
 
     name: str
@@ -24,6 +25,7 @@ class MachineSpec(NamedTuple):
     append: str
     segments: tuple[str, ...]
     traces: tuple[str, ...]
+    ring: tuple[int, int] | None = None
 
 
 _COMMON = "-accel tcg,thread=multi -smp 1"
@@ -67,6 +69,7 @@ MACHINES = {
             f"{_X86_APPEND} iommu=nopt",
             _SPLIT,
             _AMD,
+            (0xFED80008, 0xFED82000),
         ),
         MachineSpec(
             "arm",

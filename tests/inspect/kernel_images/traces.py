@@ -4,7 +4,7 @@ QEMU's own walker made them: an oracle that shares nothing with hitless.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,13 +30,22 @@ _SMMU_RANGE = re.compile(
 )
 
 
-def live(trace: Path) -> set[Live]:
-    """The translations that no later command may have removed, whatever domain the command names."""
+def live(trace: Path, commands: Sequence[tuple[int, int]] = ()) -> set[Live]:
+    """The translations that no later command may have removed, whatever domain the command names.
+
+    ``commands``: the last ones of AMD's ring. The trace tells that pages were invalidated, they tell which.
+    """
     found: dict[tuple[int, int], Live] = {}
     by_page: dict[int, set[int]] = {}
+    known = [_amd_pages(*each) for each in commands if each[0] >> 60 == 3]
     with trace.open(errors="replace") as lines:
+        unknown = sum("amdvi_pages_inval" in line for line in lines) - len(known)
+        lines.seek(0)
         for line in lines:
             gone = _gone(line)
+            if "amdvi_pages_inval" in line:
+                unknown -= 1
+                gone = known.pop(0) if unknown < 0 else gone
             if gone is not None:
                 _forget(found, by_page, *gone)
                 continue
@@ -53,6 +62,16 @@ def _forget(found: dict, by_page: dict[int, set[int]], start: int, size: int) ->
         if start <= page < start + size:
             for device in by_page.pop(page):
                 del found[device, page]
+
+
+def _amd_pages(_: int, operand: int) -> tuple[int, int]:
+    """What INVALIDATE_IOMMU_PAGES removes: a page, or with S what the lowest 0 of the address codes."""
+    address, size = operand & -_PAGE, _PAGE
+    if operand & 1:
+        while address & size:
+            size <<= 1
+        size <<= 1
+    return address & -size, size
 
 
 def _device(bus: str, slot: str, function: str) -> int:
