@@ -81,7 +81,8 @@ def command(
         show_unit(opened)
         sums = totals(opened)
         mapped = f"{bytes_text(sums['bytes'])} mapped by {sums['tables']:,} tables"
-        click.echo(f"{len(opened.spaces)} address spaces audited: {mapped}" + ("" if len(found) else "; nothing found"))
+        spaces = f"{len(opened.spaces)} address {'space' if len(opened.spaces) == 1 else 'spaces'}"
+        click.echo(f"{spaces} audited: {mapped}" + ("" if len(found) else "; nothing found"))
         show_findings(found)
     return int(bool(len(found)))
 

@@ -50,7 +50,8 @@ def show_unit(opened: Opened) -> None:
         return
     spaces = len(opened.spaces)
     count = f"{spaces} address {'space' if spaces == 1 else 'spaces'}"
-    click.echo(plain(f"{opened.asked.name}: {view.looked_up:,} devices looked up, {count}"))
+    looked_up = f"{view.looked_up:,} {'device' if view.looked_up == 1 else 'devices'}"
+    click.echo(plain(f"{opened.asked.name}: {looked_up} looked up, {count}"))
     for mode, devices in view.others.items():
         click.echo(plain(f"  {mode}: {len(devices):,} devices ({devices_text(devices, 4)})"))
     if view.absent:

@@ -3,7 +3,7 @@
 Findings carry the ids of docs/rules.md where a rule says it (W1, B1, C2, T1), else those of docs/images.md.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from attrs import define, field
@@ -24,7 +24,12 @@ _PAGE = np.uint64(PAGE_LG2)
 
 @define
 class AuditedSpace(AddressSpace):
-    """An address space whose tables are looked at as such: empty ones, split leaves, runs."""
+    """An address space whose tables are looked at as such: empty ones, split leaves, runs.
+
+    ``apart``: whether owners keep leaves of a physical range apart, from its start and size.
+    """
+
+    apart: Callable[[int, int], bool] | None = None
 
     def seen(self, table: Table) -> None:
         super().seen(table)
@@ -87,6 +92,8 @@ class AuditedSpace(AddressSpace):
         first = int(oas[0])
         if first & (1 << size) - 1 or (oas != np.uint64(first) + (offsets & np.uint64(span ^ MASK64))).any():
             return
+        if self.apart is not None and self.apart(first, 1 << size):
+            return
         why = f"all {table.words.size} leaves of the table {table.pa:#x} together are one leaf of {lg2_text(size)}"
         do = "merge them, unless an owner or another size is about to cut it again"
         where = f"table {table.pa:#x}, IOVA {table.iova:#x}"
@@ -117,7 +124,10 @@ class Audit:
     def run(self) -> None:
         """Read every space, then hold its leaves against owners and tables."""
         writable: list[tuple[Space, Leaves]] = []
+        policy = self.demands.ownership.policies[self.demands.ownership.default_policy]
         for space in self.opened.spaces:
+            if self.owners is not None and policy.boundary is not Boundary.NONE:
+                space.reader.apart = self.owners.differ  # type: ignore[attr-defined]
             for chunk in self._checked(space):
                 for found in joined([chunk]):
                     self.ranges += found.iovas.size

@@ -48,6 +48,10 @@ class Owners:
         """Who owns an address."""
         return int(self.owners[self.index(np.array([pa], np.uint64))[0]])
 
+    def differ(self, start: int, size: int) -> bool:
+        """Whether a range has more than one owner."""
+        return self.edge_after(start) < start + size
+
     def edge_after(self, pa: int) -> int:
         """Where the run of an address ends; 2**64 for the last."""
         at = int(self.index(np.array([pa], np.uint64))[0]) + 1

@@ -9,6 +9,7 @@ import numpy as np
 
 from hitless.bits import Field, Layout, U64Array, bit, get, ignored, reserved
 from hitless.bits import test as is_set
+from hitless.errors import BusError
 from hitless.hardware.structures import OwnerRun
 from hitless.ownership import HOST
 
@@ -38,7 +39,9 @@ _AT_ONCE = 1 << 17
 def read_rmp(base: int, beside: Mapping[str, int], view: Callable[[int, int], U64Array]) -> Iterator[OwnerRun]:
     """The runs of one owner, from RMP_BASE, and RMP_END in ``beside``; a 2M entry decides for all of its pages."""
     start = base + _BOOKKEEPING
-    count = max(beside["rmp_end"] + 1 - start, 0) >> 4
+    if beside["rmp_end"] < start:
+        raise BusError(start, f"RMP_END {beside['rmp_end']:#x} is below it: the table has no entry")
+    count = beside["rmp_end"] + 1 - start >> 4
     for first in range(0, count, _AT_ONCE):
         size = min(_AT_ONCE, count - first)
         low = view(start + 16 * first, 2 * size)[::2]
