@@ -59,7 +59,7 @@ class DmaEngine:
     Args:
         guest: the truth.
         lanes: devices.
-        attrs: the attributes that every mapping of the domain has (rule N2).
+        attrs: the attributes that every mapping of the domain has (rule N2); None: nobody can see them.
         maps_private: whether a trusted device of the domain may reach guest-owned pages here.
         rate: requests per burst.
         iovas: the IOVAs at which devices reach a page, given its guest physical address; None: that address.
@@ -70,7 +70,7 @@ class DmaEngine:
 
     guest: GuestMemfd
     lanes: list[Lane]
-    attrs: int
+    attrs: int | None
     rng: random.Random
     maps_private: bool = True
     rate: int = 2
@@ -179,7 +179,7 @@ class DmaEngine:
         self, lane: Lane, iova: int, gpa: int, write: bool, translated: Translated, judge: Callable[[Request], None]
     ) -> None:
         request = Request(lane.attachment, iova, write, translated, judge, None, gpa)
-        if self.rng.random() < _LATER and not lane.unit.fenced:
+        if self.rng.random() < _LATER and lane.unit.completes_later and not lane.unit.fenced:
             lane.unit.in_flight.append(request)
         else:
             request.finish(request)
@@ -225,6 +225,8 @@ class DmaEngine:
         )
 
     def _right_attrs(self, entry: CachedLeaf) -> bool:
+        if self.attrs is None:
+            return True
         if entry.lower is None:
             return entry.attrs == self.attrs
         return entry.lower.attrs == self.attrs and entry.attrs == self.stage1_attrs
