@@ -44,7 +44,14 @@ class AmdEmulator:
     traces_rights = False
     oa_bits = 52
     untranslated: tuple[tuple[int, int], ...] = ((0xFEE0_0000, 0xFEF0_0000),)
-    blind = ()
+    blind = (
+        "paging-structure caches (the PDC)",
+        "owners (RMP)",
+        "FC, U and the C-bit",
+        "A and D",
+        "event records, and why a request was refused",
+        "which pages of a domain a command names: all go",
+    )
 
     def __init__(self, page_format: PageFormat, features: AmdFeatures) -> None:
         self._name = page_format.name

@@ -41,7 +41,14 @@ class ArmSmmuEmulator:
     oa_bits = 44
     untranslated: tuple[tuple[int, int], ...] = ()
     deviations: tuple[Deviation, ...] = ()
-    blind = ()
+    blind = (
+        "walk caches",
+        "what a contiguous bit, TTL or Leaf says",
+        "break-before-make, and conflicts",
+        "owners (GPT)",
+        "memory types and shareability",
+        "AF and dirty state set by hardware",
+    )
     features: Mapping[str, bool | int | str] = {"output_bits": 44, "ipa_bits": 44, "ril": True}
 
     def __init__(self, page_format: PageFormat, features: ArmSmmuFeatures) -> None:

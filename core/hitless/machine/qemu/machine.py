@@ -16,7 +16,7 @@ from hitless.machine.qemu.boards import BOARDS, GUEST_PA, Board
 from hitless.machine.qemu.edu import Edu, edu_argument
 from hitless.machine.qemu.errors import NoEmulator
 from hitless.machine.qemu.pci import Pci
-from hitless.machine.qemu.process import QemuProcess
+from hitless.machine.qemu.process import QemuProcess, find_program, version_of
 from hitless.machine.qemu.registers import Registers
 from hitless.machine.qemu.unit import QemuUnit
 from hitless.memory import Arena
@@ -100,6 +100,9 @@ class QemuMachine(Machine):
         emulator = emulator_of(vendor)
         if BOARDS[emulator.board] is not self.board:
             raise HitlessError("units of one machine stand on one board", who=vendor.name, do="use two machines")
+        version = version_of(find_program(self.board.program))
+        if reason := emulator.unable(version):
+            raise NoEmulator(reason, who=vendor.name, why=f"this is QEMU {version[0]}.{version[1]}")
         machine = ",".join(filter(None, [self.board.machine, emulator.machine, "memory-backend=m0"]))
         arguments = ["-machine", machine, *emulator.arguments]
         for device in devices:
@@ -108,8 +111,6 @@ class QemuMachine(Machine):
             self.board, self._memory_fd, self._bytes, [*arguments, *self.more_arguments], self.files
         )
         self.processes.append(qemu)
-        if reason := emulator.unable(qemu.version):
-            raise NoEmulator(reason, who=vendor.name, why=f"this is QEMU {qemu.version[0]}.{qemu.version[1]}")
         pci = Pci(qemu)
         at = emulator.registers
         return QemuUnit(

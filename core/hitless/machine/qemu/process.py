@@ -5,6 +5,7 @@ after an error, an interrupt, or when this process is killed. The kernel ends QE
 """
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -23,7 +24,7 @@ from hitless.machine.qemu.qtest import Qtest
 
 ANSWER_SECONDS = 20.0
 """No answer takes longer, on the slowest of build machines: what does is an error."""
-_END_SECONDS = 5.0
+_END_SECONDS = 2.0
 _NO_ICOUNT_TIMER = "icount sleep disabled and no active timers"
 
 # Ends with its parent (PR_SET_PDEATHSIG, 1, SIGKILL, 9), then becomes QEMU. A function to be called between fork and
@@ -52,6 +53,23 @@ def find_program(name: str) -> str:
             do="install it from your distribution's packages; `hitless doctor` lists what is missing",
         )
     return path
+
+
+def version_of(path: str) -> Version:
+    """The version that a QEMU program tells.
+
+    Raises:
+        EmulatorError: it does not.
+    """
+    try:
+        command = [path, "--version"]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=True)  # noqa: S603
+        found = re.search(r"version (\d+)\.(\d+)", told.stdout)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise EmulatorError(f"{path} does not tell its version", who="qemu", why=str(error)) from error
+    if found is None:
+        raise EmulatorError(f"{path} does not tell its version", who="qemu", why=told.stdout.strip())
+    return int(found[1]), int(found[2])
 
 
 @define(eq=False)
@@ -115,6 +133,7 @@ class QemuProcess:
                 stderr=errors,
                 pass_fds=(firmware, log, memory_fd, qtest_peer.fileno(), qmp_peer.fileno(), *files),
             )
+            opened.close(qtest_peer, qmp_peer)  # or nobody would notice that QEMU closed them
             try:
                 found = cls._greet(board, process, qtest, qmp, log, errors)
             except BaseException:
@@ -169,7 +188,7 @@ class QemuProcess:
 
 
 class _Opened:
-    """Files and connections that are closed again unless they are kept; QEMU's ends always are."""
+    """Files and connections that are closed again unless they are kept."""
 
     def __init__(self) -> None:
         self._files: list[int] = []
@@ -188,6 +207,11 @@ class _Opened:
     def keep(self, *kept: "int | socket.socket") -> None:
         self._files = [each for each in self._files if each not in kept]
         self._links = [each for each in self._links if each not in kept]
+
+    def close(self, *links: socket.socket) -> None:
+        for link in links:
+            link.close()
+            self._links.remove(link)
 
     def __enter__(self) -> Self:
         return self

@@ -113,7 +113,7 @@ class RandomTable:
                 return attrs
 
     def requests(self, count: int) -> list[tuple[int, bool]]:
-        """IOVAs, aligned to 8 bytes, each with whether it is a write: in leaves, at their edges, beside them, anywhere."""
+        """IOVAs, aligned to 8 bytes, in leaves, at their edges, beside them, anywhere; each with whether to write."""
         return [(align_down(self._place(), 3), self.rng.random() < 0.5) for _ in range(count)]
 
     def _place(self) -> int:

@@ -8,7 +8,7 @@ from hitless.hardware.emulator import Access, Alarm, Records, Write
 from hitless.machine.qemu.process import QemuProcess
 from hitless.refresh.commands import Words
 
-_READS = 10_000
+_READS = 2_000
 
 
 @define(eq=False)

@@ -199,7 +199,7 @@ class QemuUnit(Unit):
         return places[0]
 
     def places(self, device: int, told: Traced, iova: int) -> list[tuple[int, int]]:
-        """Where a request may arrive by its trace, by log2 of the leaf's size: one place, unless the size is not told."""
+        """Where a request may arrive by its trace, with log2 of the leaf's size: one place, unless no size is told."""
         sizes = self._sizes(device) if told.at_start else (told.size_lg2 or PAGE_LG2,)
         return [(arrival(told, iova, lg2), lg2) for lg2 in sizes]
 
