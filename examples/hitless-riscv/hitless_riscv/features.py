@@ -41,7 +41,6 @@ class RiscvFeatures:
     address_range: bool = feature(True, "capabilities.S: IOTINVAL takes ranges", "RISCV-INV-7")
     non_leaf: bool = feature(True, "capabilities.NL: IOTINVAL with an address may take pointers too", "RISCV-INV-6")
     msi_flat: bool = feature(True, "capabilities.MSI_FLAT: device contexts have 64 bytes instead of 32", "RISCV-DC-2")
-    ddt_levels: int = feature(3, "ddtp.iommu_mode: levels of the device directory", "RISCV-DC-1", (1, 2, 3))
     process_id_bits: int = feature(
         20, "capabilities.PD8 to PD20: the widest process directory", "RISCV-PC-1", (8, 17, 20), formats=(STAGE_1,)
     )

@@ -60,7 +60,7 @@ def setup(
     contexts: ContextWriter,
     features: RiscvFeatures,
 ) -> StructureImage:
-    """A device directory with a context for each device; who is not named has none that is valid.
+    """A device directory of as few levels as do, with a context for each device; others have none that is valid.
 
     The process directory of a nested device lies in guest memory, at guest physical addresses (RISCV-PC-7).
 
@@ -68,14 +68,16 @@ def setup(
         OutOfTableMemory.  HitlessError: the contexts cannot say this.
     """
     bits = device_bits(features)
-    ddt = Directory(features.ddt_levels, bits[0], 8 if features.msi_flat else 4, tables)
+    largest = max(entries, key=lambda entry: entry.device, default=None)
+    levels = next((n for n in (1, 2, 3) if largest is None or not largest.device >> sum(bits[:n])), 0)
+    if largest is not None and not levels:
+        raise unfit(largest, "a device has no more than 24 bits", "RISCV-DC-3", "use a smaller device id")
+    ddt = Directory(levels, bits[0], 8 if features.msi_flat else 4, tables)
     hosts: list[Directory] = []
     guests: list[Directory] = []
     by_device = groupby(sorted(entries, key=lambda entry: entry.device), key=lambda entry: entry.device)
     for device, group in by_device:
         named = list(group)
-        if device >> sum(bits[: features.ddt_levels]):
-            raise unfit(named[0], "the directory has too few levels for it", "RISCV-DC-3", "raise ddt_levels")
         live = [entry for entry in named if not entry.blocked]
         if not live:
             continue
@@ -87,7 +89,7 @@ def setup(
         ddt.set(device, contexts.device(live[0]._replace(stage1=None), **pdt.fields))
     writes = (*ddt.writes, *(write for pdt in hosts for write in pdt.writes))
     blocks = (*ddt.blocks, *(block for pdt in hosts for block in pdt.blocks))
-    base = ddt.root >> 2 | _ONE_LEVEL + features.ddt_levels - 1
+    base = ddt.root >> 2 | _ONE_LEVEL + levels - 1
     return StructureImage(base, writes, blocks, tuple(write for pdt in guests for write in pdt.writes))
 
 
