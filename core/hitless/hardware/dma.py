@@ -217,12 +217,11 @@ class DmaEngine:
         return False
 
     def _right(self, request: Request) -> bool:
-        """Whether a completed request reached what the present owners grant."""
-        return (
-            self._reachable(request.attachment, request.gpa)
-            and request.translated.pa == self.guest.pa(request.gpa)
-            and self._right_attrs(request.translated.entry)
-        )
+        """Whether a completed request reached what the present owners grant, and nothing else."""
+        if not self._reachable(request.attachment, request.gpa):
+            return _turned_away(request)
+        right_place = request.translated.pa == self.guest.pa(request.gpa)
+        return right_place and self._right_attrs(request.translated.entry)
 
     def _right_attrs(self, entry: CachedLeaf) -> bool:
         if self.attrs is None:
@@ -260,6 +259,16 @@ class DmaEngine:
             if not self._is_converting(gpa):
                 return gpa
         return None
+
+
+def _turned_away(request: Request) -> bool:
+    """Whether a request that was translated in time fails safely on arrival: its owner check is made there."""
+    attachment, entry = request.attachment, request.translated.entry
+    if attachment.ownership.cached:
+        return False
+    leaf_lg2 = (entry.lower or entry).leaf_lg2
+    verdict = attachment.ownership.verdict(attachment.owners, request.translated.pa, leaf_lg2, attachment.trusted)
+    return not verdict.ok and verdict.outcome == "owner"
 
 
 __all__ = ["DmaCounters", "DmaEngine", "Lane", "Translated"]
