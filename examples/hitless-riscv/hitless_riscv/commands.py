@@ -33,7 +33,7 @@ _AV, _PSCV, _GV, _NL = 1 << 10, 1 << 32, 1 << 33, 1 << 34
 _S = 1 << 9  # in word 1 of IOTINVAL
 _ATS_S, _ATS_G = 1 << 11, 1
 _PR_PW = 3 << 12
-_NESTED_ENTRIES, _STAGE_2, _COMBINED = frozenset({"1", "12"}), frozenset({"2"}), frozenset({"12"})
+_FIRST_ENTRIES, _SECOND_ENTRIES = frozenset({"1", "12"}), frozenset({"2", "12"})
 _EVERYWHERE = 0x7FFF_FFFF_FFFF_F000
 _DIRECTORIES = frozenset({"dc", "pdt-level2", "pdt", "pc"})
 
@@ -164,31 +164,19 @@ class RiscvCommands:
                 return []  # RISCV-INV-7
             first, last = found
         tables = not by_address or bool(fields.get("NL"))
-        if second:
-            return self._second(fields, tables=tables, first=first, last=last)
+        source = "RISCV-INV-4, RISCV-INV-5, RISCV-INV-6, RISCV-INV-7"
+        if second:  # stage 2's own entries, and what stage 1 made through them
+            source = f"RISCV-INV-3, {source}, RISCV-INV-9"
+            tag, mask, stages = fields["GSCID"] if fields["GV"] else None, GSCID_MASK, _SECOND_ENTRIES
+            return [Drops(source, tables=tables, tag=tag, tag_mask=mask, first=first, last=last, stages=stages)]
         gscid, pscid = fields["GSCID"], fields["PSCID"]
         if fields["GV"]:
             tag = gscid | NESTED | (pscid << PSCID_LO if fields["PSCV"] else 0)
             mask = -1 if fields["PSCV"] else GSCID_MASK | NESTED
         else:
             tag, mask = (pscid, -1) if fields["PSCV"] else (0, NESTED)
-        source = "RISCV-INV-1, RISCV-INV-2, RISCV-INV-5, RISCV-INV-6, RISCV-INV-7"
-        return [Drops(source, tables=tables, tag=tag, tag_mask=mask, first=first, last=last, stages=_NESTED_ENTRIES)]
-
-    def _second(self, fields: Mapping[str, int], *, tables: bool, first: int, last: int) -> Sequence[Effect]:
-        """Stage 2's own entries, and what stage 1 made through them (RISCV-INV-9)."""
-        gscid = fields["GSCID"] if fields["GV"] else None
-        source = "RISCV-INV-3, RISCV-INV-4, RISCV-INV-5, RISCV-INV-6, RISCV-INV-7"
-        own = Drops(source, tables=tables, tag=gscid, first=first, last=last, stages=_STAGE_2)
-        combined = Drops(
-            "RISCV-INV-9",
-            tag=None if gscid is None else gscid | NESTED,
-            tag_mask=GSCID_MASK | NESTED,
-            first=first,
-            last=last,
-            stages=_COMBINED,
-        )
-        return [own, combined]
+        source = f"RISCV-INV-1, RISCV-INV-2, {source}"
+        return [Drops(source, tables=tables, tag=tag, tag_mask=mask, first=first, last=last, stages=_FIRST_ENTRIES)]
 
     def describe(self, words: Words) -> str:
         """The command's name, every field that is not 0, and what it covers."""

@@ -135,9 +135,13 @@ class _Search:
         if key not in self._readings:
             found = []
             with Replay.of(self.scene, self.subject.steps) as replay:
-                for look in earlier:
-                    replay.run(look.before)
-                    look.do(replay)
+                try:
+                    for look in earlier:
+                        replay.run(look.before)
+                        look.do(replay)
+                except BadInput:  # what it finds is not cached in such pieces
+                    self._readings[key] = []
+                    return
                 replay.run(before)
                 at = {"unit": ask.unit, "tag": ask.tag}
                 for table in (0, *(replay.pointers(ask.iova, **at) if earlier else ())):  # type: ignore[arg-type]
