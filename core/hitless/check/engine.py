@@ -17,50 +17,11 @@ from hitless.check.spans import FaultSpan, LeafSpan, PointerSpan, Reader, Span, 
 from hitless.check.subject import Subject
 from hitless.check.verdicts import Verdicts
 from hitless.check.walks import Walks
-from hitless.hardware.facts import Completes, Effect
+from hitless.check.watching import Deferred, Watcher
+from hitless.hardware.facts import Completes
 from hitless.pagetable import READ, WRITE
-from hitless.plan import Barrier, Clean, Fill, Invalidate, Own, Release, Step, Store, Wait
+from hitless.plan import Barrier, Call, Clean, Fill, Invalidate, Own, Release, Step, Store, Wait
 from hitless.units import SPACE, align_down, align_up
-
-
-class Watcher:
-    """What a rule, or a collector, hears; all of it may be left out."""
-
-    def entered(self, engine: "Engine", section: str) -> None:
-        """A section begins; ``end``: refresh has returned."""
-
-    def readable(self, engine: "Engine", span: LeafSpan | FaultSpan) -> None:
-        """A walk may end like this from now on."""
-
-    def went_stale(self, engine: "Engine", fact: Held | Link) -> None:
-        """Memory does not say so any more, but caches may."""
-
-    def stored(self, engine: "Engine", step: Store, table: Table | None, old: int) -> None:
-        """A store was made; to a table that no walker can reach, if ``table`` is None."""
-
-    def filled(self, engine: "Engine", step: Fill) -> None:
-        """A table was filled."""
-
-    def submitted(self, engine: "Engine", step: Invalidate, effects: Sequence[Effect]) -> None:
-        """A command was submitted."""
-
-    def waited(self, engine: "Engine", step: Wait) -> None:
-        """A wait has completed."""
-
-    def owning(self, engine: "Engine", step: Own) -> None:
-        """An owner change is about to happen."""
-
-    def owned(self, engine: "Engine", step: Own, ranges: Sequence[tuple[int, int]]) -> None:
-        """It has happened; the IOVAs whose verdict it may have changed."""
-
-    def released(self, engine: "Engine", step: Release, reachable: Sequence[int]) -> None:
-        """Tables are free; those that a walk may still read."""
-
-    def relinked(self, engine: "Engine", table_pa: int) -> None:
-        """A table that was released may be read again."""
-
-    def ended(self, engine: "Engine") -> None:
-        """Refresh has returned."""
 
 
 @define
@@ -154,6 +115,8 @@ class Engine:
                 self._wait(step)
             case Own():
                 self._own(step)
+            case Call():
+                self._call(step)
             case Release():
                 reachable = [pa for pa, _ in step.tables if self.reachable(pa)]
                 self._released.update(pa for pa, _ in step.tables)
@@ -458,6 +421,21 @@ class Engine:
             self.queues.forget_pa(step.start_pa, step.end_pa, devices=step.drops == "iotlb+atc")
         for watcher in self.watchers:
             watcher.owned(self, step, ranges)
+
+    def _call(self, step: Call) -> None:
+        """What a call does, one after the other; where requests are held, they see only what stands in the end."""
+        if not step.held:
+            for effect in step.effects:
+                self.step(effect)
+            return
+        watchers, self.watchers = self.watchers, (deferred := Deferred(self.watchers),)
+        for effect in step.effects:
+            self.step(effect)
+            if isinstance(effect, Store):
+                self.shadow.clean(Clean(effect.pa, 8))
+                self._barrier()
+        self.watchers = watchers
+        deferred.catch_up(self)
 
     def beside(self, start: int, end: int) -> list[tuple[LeafSpan, Window]]:
         """Leaves that are readable though memory does not lead to them, or says otherwise by now."""

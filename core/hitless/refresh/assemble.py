@@ -20,6 +20,7 @@ from hitless.refresh.recipes import (
     new_word,
     one_store,
 )
+from hitless.refresh.target import NO_OWNERS, Owners
 from hitless.units import WORD_MAX
 
 _EVERYTHING = Target(0, WORD_MAX, 12, None, tables=True)
@@ -131,21 +132,25 @@ class Assembler:
             steps += [Clean(fill.pa, 1 << fill.size_lg2) for fill in steps if isinstance(fill, Fill)]
         return [*steps, Barrier()]
 
-    def isolate(self, changes: Changes) -> list[Step]:
+    def isolate(self, changes: Changes, owners: Owners = NO_OWNERS) -> list[Step]:
         """Everything that has to stand before the owner changes."""
-        steps = self._stage(changes.resize)
+        steps = self._stage(changes.resize, owners)
         if changes.swapped:
             steps.append(Release(list(changes.swapped), list(changes.swap_folds)))
-        return steps + self._stage(changes.cut) + self._stage(changes.wipe)
+        for stage in (changes.cut, changes.cut_together, changes.wipe):
+            steps += self._stage(stage, owners)
+        return steps
 
-    def refresh(self, changes: Changes) -> list[Step]:
+    def refresh(self, changes: Changes, owners: Owners = NO_OWNERS) -> list[Step]:
         """Everything that follows the owner change; frees tables at its end."""
-        steps = self._stage(changes.place, changes.owed) + self._stage(changes.merge) + self._stage(changes.join)
+        steps = self._stage(changes.place, owners, changes.owed)
+        for stage in (changes.merge_together, changes.merge, changes.join):
+            steps += self._stage(stage, owners)
         if changes.unlinked or changes.freed:
             steps.append(Release([*changes.unlinked, *changes.freed], list(changes.folds)))
         return steps
 
-    def _stage(self, changes: Sequence[Change], owed: Sequence[Target] = ()) -> list[Step]:
+    def _stage(self, changes: Sequence[Change], owners: Owners, owed: Sequence[Target] = ()) -> list[Step]:
         """The rounds of one stage: all changes' first stores, what closes them, all second stores, ..."""
         steps: list[Step] = []
         if not changes and not owed:
@@ -161,7 +166,7 @@ class Assembler:
                 this = recipe.rounds[number]
                 word = this.word(change.old, change.new)
                 gone = change.target if number == 0 else self._standing(change, words[i])
-                stores += self._store(change, words[i], word, number if len(recipe.rounds) > 1 else None)
+                stores += self._store(change, words[i], word, number if len(recipe.rounds) > 1 else None, owners)
                 words[i] = word
                 if this.scope is not Scope.NONE:
                     targets.append(gone._replace(tables=this.scope is Scope.TABLE))
@@ -180,13 +185,16 @@ class Assembler:
         whole = self.fmt.levels[change.level].lo
         return target if target.leaf_lg2 > whole else target._replace(leaf_lg2=whole, level=change.level)
 
-    def _store(self, change: Change, expected: int, word: int, number: int | None) -> list[Step]:
+    def _store(self, change: Change, expected: int, word: int, number: int | None, owners: Owners) -> Sequence[Step]:
         hardware = self._hardware(expected, change.level)
         what = change.kind if number is None else f"{change.kind}-{number + 1}"
         store = Store(change.pa, expected, word, hardware, what, change.level, change.iova)
         store.spread = change.spread
         if word in (0, change.new):
             store.fold = change.fold
+        carried = owners.carry(store, change)
+        if carried is not None:
+            return carried
         return [store] if self.coherent else [store, Clean(change.pa, 8)]
 
     def _hardware(self, word: int, level: int) -> int:
