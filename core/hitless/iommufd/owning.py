@@ -79,7 +79,7 @@ class DomainOwners:
                 ]
         return self.domain.vendor.ownership.own(
             table,
-            sorted(found),
+            _joined(found),
             trusted=self.domain.reaches_private,
             allow_break=self.domain.settings.allow_break,
         )
@@ -94,6 +94,17 @@ class DomainOwners:
         for target in targets:
             found += [(*gpas, target.leaf_lg2) for gpas in domain.gpas(target.first, target.last + 1)]
         return _Sizes(sorted(set(found)))
+
+
+def _joined(changes: list[OwnerChange]) -> list[OwnerChange]:
+    """Sorted changes with adjacent ones of one kind as one."""
+    found: list[OwnerChange] = []
+    for each in sorted(changes):
+        if found and found[-1].end_pa == each.start_pa and found[-1][2:] == each[2:]:
+            found[-1] = found[-1]._replace(end_pa=each.end_pa)
+        else:
+            found.append(each)
+    return found
 
 
 class _Sizes:
