@@ -90,6 +90,14 @@ class Deferred(Watcher):
         for watcher in self._watchers:
             watcher.owning(engine, step)
 
+    def submitted(self, engine: "Engine", step: Invalidate, effects: Sequence[Effect]) -> None:
+        for watcher in self._watchers:
+            watcher.submitted(engine, step, effects)
+
+    def waited(self, engine: "Engine", step: Wait) -> None:
+        for watcher in self._watchers:
+            watcher.waited(engine, step)
+
     def relinked(self, engine: "Engine", table_pa: int) -> None:
         for watcher in self._watchers:
             watcher.relinked(engine, table_pa)

@@ -9,7 +9,7 @@ from attrs import define
 
 from hitless.guest_memfd.conversion import ChangeRun, Conversion
 from hitless.guest_memfd.guest import HOST
-from hitless.ownership import ANY_LG2, Block, Choreography, Follow, OwnerChange, OwnerTable, size_class
+from hitless.ownership import ANY_LG2, Block, Choreography, Close, Follow, OwnerChange, OwnerTable, size_class
 from hitless.plan import Own, Step, Store, effects_of
 from hitless.refresh.changes import Change, Changes
 
@@ -45,15 +45,16 @@ class DomainOwners:
             return Follow.FREE
         return ownership.follow(from_lg2, to_lg2)
 
-    def carry(self, store: Store, change: Change) -> Sequence[Step] | None:
+    def carry(self, store: Store, change: Change, close: Close) -> Sequence[Step] | None:
         """Who makes a store, where it is not the host."""
-        fmt, size_lg2 = self.domain.vendor.page_format, self.domain.vendor.page_format.levels[change.level].lo
+        domain = self.domain
+        fmt, size_lg2 = domain.vendor.page_format, domain.vendor.page_format.levels[change.level].lo
         leaf = next((each for each in (change.old, change.new) if each and fmt.is_leaf(each, change.level)), None)
         pa = 0 if leaf is None else int(fmt.leaf_oa(leaf, change.level))
-        owner = self.domain.owner(change.iova, self.conversion)
+        owner = domain.owner(change.iova, self.conversion)
         block = Block(pa, size_lg2, HOST if owner is None else owner, change.together)
-        domain = self.domain
-        return domain.vendor.ownership.carry(domain.owners, store, block, allow_break=domain.settings.allow_break)
+        allow_break = domain.settings.allow_break
+        return domain.vendor.ownership.carry(domain.owners, store, block, close, allow_break=allow_break)
 
     def change(self, changes: Changes, isolate: Sequence[Step]) -> Choreography:
         """The vendor's choreography, on the owner table as isolate leaves it."""

@@ -1,8 +1,8 @@
 """Ownership as a vendor's strategy: its check, its policies, its choreography."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from hitless.ownership.policy import Policy
 from hitless.ownership.raw import RawTable
@@ -47,6 +47,9 @@ class Follow(Enum):
     FREE = "nothing has to change, or nobody would notice"
     TOGETHER = "leaf and owner entry change their size in one request"
     NEVER = "the owner table cannot follow"
+
+
+Close: TypeAlias = Callable[[], Sequence[Invalidate | Wait]]
 
 
 class Block(NamedTuple):
@@ -127,10 +130,20 @@ class Ownership(Protocol):
         """
         return Follow.FREE
 
-    def carry(self, table: OwnerTable, store: Store, block: Block, *, allow_break: bool) -> Sequence[Step] | None:
+    def carry(
+        self, table: OwnerTable, store: Store, block: Block, close: Close, *, allow_break: bool
+    ) -> Sequence[Step] | None:
         """Who makes a store to a reachable entry, where it is not the host alone: the steps in its place.
 
-        None: the host stores. Asked for every store of a conversion; ``block`` is what the entry maps, before or after.
+        None: the host stores. Asked for every store of a conversion.
+
+        Args:
+            table: as it is before the conversion.
+            store: what the recipe asks for.
+            block: what the entry maps, before or after.
+            close: gives the commands and waits that the recipe demands behind the store, on every unit. They need
+                not follow where a call among the steps does them itself.
+            allow_break: do it even where a neighbour may notice.
 
         Raises:
             Refused: it cannot be done hitlessly.

@@ -130,14 +130,14 @@ class Call:
     Args:
         op: the request (``PSMASH_IO``, ``TDH.MEM.PAGE.DEMOTE``, ...).
         start_pa, end_pa: the physical range that it is about.
-        effects: what it changes when it is done, in order: owners, and entries of tables.
+        effects: what it does, in order: it changes owners and entries of tables, and may invalidate what is cached.
         held: requests are held until it answers, so that none sees what lies between two effects.
     """
 
     op: str
     start_pa: int
     end_pa: int
-    effects: list["Store | Own"] = field(factory=list)
+    effects: list["Store | Own | Invalidate | Wait"] = field(factory=list)
     held: bool = False
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from attrs import frozen
 
-from hitless.ownership import Choreography, Follow
+from hitless.ownership import Choreography, Close, Follow
 from hitless.plan import Step, Store
 from hitless.refresh.changes import Change, Changes
 
@@ -53,8 +53,11 @@ class Owners(Protocol):
         A cut happens before owners change, a merge after it.
         """
 
-    def carry(self, store: Store, change: Change) -> Sequence[Step] | None:
-        """The steps in a store's place; None: the host stores. Raises Refused."""
+    def carry(self, store: Store, change: Change, close: Close) -> Sequence[Step] | None:
+        """The steps in a store's place; None: the host stores. Raises Refused.
+
+        ``close`` gives what closes the store's round.
+        """
 
     def change(self, changes: Changes, isolate: Sequence[Step]) -> Choreography:
         """The owner change itself, between a plan's changes; ``isolate`` is done by then. Raises Refused, Pinned."""
@@ -66,7 +69,7 @@ class _NoOwners:
     def follow(self, iova: int, pa: int, from_lg2: int, to_lg2: int) -> Follow:
         return Follow.FREE
 
-    def carry(self, store: Store, change: Change) -> Sequence[Step] | None:
+    def carry(self, store: Store, change: Change, close: Close) -> Sequence[Step] | None:
         return None
 
     def change(self, changes: Changes, isolate: Sequence[Step]) -> Choreography:

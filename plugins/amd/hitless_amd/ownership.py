@@ -12,6 +12,7 @@ from hitless.ownership import (
     Block,
     Boundary,
     Choreography,
+    Close,
     Follow,
     OwnerChange,
     Ownership,
@@ -97,8 +98,13 @@ class Rmp(Ownership):
             return Follow.TOGETHER
         return Follow.TOGETHER if self._engine == "smash+unsmash" else Follow.NEVER
 
-    def carry(self, table: OwnerTable, store: Store, block: Block, *, allow_break: bool) -> Sequence[Step] | None:
+    def carry(
+        self, table: OwnerTable, store: Store, block: Block, close: Close, *, allow_break: bool
+    ) -> Sequence[Step] | None:
         """What changes size together with its RMP entry, the firmware engine stores (AMD-RMP-13).
+
+        A merge leaves cached pointers to the old table, whose 4K leaves no longer agree with the RMP: the engine drops
+        them before it lets requests go on (AMD-RMP-20).
 
         Raises:
             Refused: there is no such engine.
@@ -107,9 +113,9 @@ class Rmp(Ownership):
             return None
         start, end = block.start_pa, block.start_pa + (1 << _2M)
         cut = store.what == "cut"
-        own = Own("PSMASH" if cut else "RMPUPDATE", start, end, block.owner, _4K if cut else _2M)
+        own = Own("PSMASH" if cut else "PUNSMASH", start, end, block.owner, _4K if cut else _2M)
         if self._engine != "none":
-            return [Call("PSMASH_IO" if cut else "PUNSMASH", start, end, [store, own], held=True)]
+            return [Call("PSMASH_IO" if cut else "PUNSMASH", start, end, [store, *(() if cut else close()), own], True)]
         if not allow_break:
             raise _refusal("smash", start)
         return [store, own]
