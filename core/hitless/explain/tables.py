@@ -1,6 +1,7 @@
 """Every layout that a vendor declares, as a page of tables: page table entries, structures, commands, events.
 
-``python -m hitless.explain.tables docs/layouts`` writes one page for each installed vendor anew, and their index.
+``python -m hitless.explain.tables docs/layouts VENDOR...`` writes one page for each vendor anew, and their index;
+without a name those of all that are installed.
 """
 
 import sys
@@ -232,7 +233,7 @@ def _nearest(known: Mapping[str, Layout], name: str, layout: Layout) -> Layout:
 
 
 if __name__ == "__main__":
-    folder, every = Path(sys.argv[1]), open_registry(None)
+    folder, every = Path(sys.argv[1]), open_registry(None, sys.argv[2:] or None)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "README.md").write_text(index_page(every), encoding="utf-8")
     for vendor_name in every.vendors:
