@@ -88,6 +88,21 @@ def test_setup_round_trip(devices, extended):
         assert found(memory, image.base, 1).kind == "258"
 
 
+@given(st.sets(st.integers(0, (1 << 24) - 1), max_size=5), st.booleans())
+def test_devices_of_a_directory(devices, extended):
+    """A reader of images is led to every device that was named, in order, and looks into no page twice."""
+    mine = structures(msi_flat=extended)
+    image = mine.setup([StructureEntry(device, None, None, two(), 7) for device in devices], Pages())
+    memory = written(image)
+    ranges = list(mine.devices(image.base, memory.load))
+    assert all(any(device in each for each in ranges) for device in devices)
+    assert all(len(each) == (64 if extended else 128) for each in ranges)
+    assert [each.start for each in ranges] == sorted({each.start for each in ranges})
+    pages = {device // len(ranges[0]) for device in devices} if ranges else set()
+    assert len(ranges) == max(len(pages), 1 if image.base & 15 == 2 else 0)
+    assert list(mine.devices(0, memory.load)) == list(mine.devices(1, memory.load)) == []
+
+
 @pytest.mark.parametrize("largest", [9, 0x1234, 0xABCDE])
 @pytest.mark.parametrize("alone", ["refused", "bypass", "stage 1"])
 def test_setup_of_processes(largest, alone):
