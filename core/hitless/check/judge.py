@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from attrs import define, field
 
-from hitless.check.engine import Engine
+from hitless.check.engine import Engine, step_of
 from hitless.check.held import OPEN, Held, Link
 from hitless.check.report import Violation
 from hitless.check.rules.base import OutcomeRule, Seen, describe
@@ -127,7 +127,7 @@ class Judge(Watcher):
                             where,
                             describe(source, engine.subject),
                             -1 if held is None else held.born,
-                            -1 if held is None else min(held.window.until, engine.now),
+                            -1 if held is None else min(step_of(held.window.until), engine.now),
                             do=rule.do,
                         )
                     )
