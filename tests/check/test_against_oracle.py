@@ -70,9 +70,7 @@ def compare(case: Case, prefixes: list[int]) -> str:
     moments = enumerate_plan(case)
     for steps in prefixes:
         found = differences(whole(moments[: steps + 1]), observe(subject(case, steps)))
-        if _invalidates_while_held(
-            case.steps[:steps]
-        ):  # what cannot refill meanwhile is taken to: too much, never less
+        if _invalidates_while_held(case.steps[:steps]):  # too much, never less
             found = {name: (ours, theirs) for name, (ours, theirs) in found.items() if ours}
         if found:
             lines = [

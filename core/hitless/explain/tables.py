@@ -12,6 +12,7 @@ from typing import Any
 from hitless.bits import Field, Layout
 from hitless.config import open_registry
 from hitless.explain.variants import deviations
+from hitless.explain.words import structure_layouts
 from hitless.hardware.vendor import Vendor
 from hitless.pagetable import PageFormat
 from hitless.plugin import VendorRegistry
@@ -92,8 +93,10 @@ def _structure_names(vendor: Vendor) -> list[str]:
 
 def _declared(vendor: Vendor, part: str) -> Mapping[str, Layout]:
     """The layouts of structures, commands or events by name; a structure's is the one that explain takes."""
+    if part == "structures":
+        return {f"{vendor.name}/{key}": each for key, each in structure_layouts(vendor).items()}
     layouts: Mapping[str, Layout] = getattr(getattr(vendor, part), "layouts", {})
-    return {f"{vendor.name}/{key}": each for key, each in layouts.items()} if part == "structures" else layouts
+    return layouts
 
 
 def _entries(fmt: PageFormat) -> Iterator[tuple[str, Layout]]:

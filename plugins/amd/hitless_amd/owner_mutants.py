@@ -156,7 +156,7 @@ OWNER_MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "amd.rmp-call-half-done",
         (12,),
-        "PSMASH_IO is taken as done though it swapped the entry only (AMD-RMP-20)",
+        "PSMASH_IO is taken as done though it swapped the entry only (AMD-RMP-21)",
         at.SHOW_TRUSTED,
         lambda _: {"N1", "S1"},
         _called(lambda call: [attrs.evolve(call, effects=call.effects[:1])]),
@@ -166,7 +166,7 @@ OWNER_MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "amd.rmp-unsmashed-under-pointers",
         (3, 12),
-        "PUNSMASH without an invalidation: walks from cached pointers find 4K leaves over a 2M RMP entry (AMD-RMP-20)",
+        "PUNSMASH without an invalidation: walks from cached pointers find 4K leaves over a 2M RMP entry (AMD-RMP-21)",
         at.HIDE_REST_TRUSTED,
         lambda _: LEFT | {"N1", "R1"},
         _called(_keeping_pointers),

@@ -1,7 +1,7 @@
 """The RMP bit for bit: 16 bytes for each 4 KiB page.
 
 Spec: AMD64 APM volume 2 section 15.36; Linux arch/x86/virt/svm/sev.c for both forms. Facts: AMD-RMP-1, AMD-RMP-2,
-AMD-RMP-21 to AMD-RMP-24.
+AMD-RMP-20, AMD-RMP-22, AMD-RMP-23.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,8 +14,8 @@ from hitless.units import align_down
 _4K, _2M = 12, 21
 _PAGES_2M = 1 << _2M - _4K
 _ENTRY_BYTES = 16
-_SCRATCH = 16 << 10
-"""What the CPU keeps for itself at the table's begin (AMD-RMP-21)."""
+SCRATCH = 16 << 10
+"""What the CPU keeps for itself at the table's begin (AMD-RMP-20)."""
 
 FAMILY_19H = Layout(
     "RMP entry, family 19h",
@@ -65,7 +65,7 @@ class RawRmp(RawTable):
         asid: that the guest's pages carry; all others are another guest's.
     """
 
-    def __init__(self, form: str, asid: int) -> None:
+    def __init__(self, form: str, asid: int = 1) -> None:
         self._layout = FORMS[form]
         self._asid = asid
         self.layouts: Mapping[str, Layout] = {"rmp": self._layout}
@@ -131,7 +131,7 @@ class RawRmp(RawTable):
 
 
 def _entry_pa(base: int, pa: int) -> int:
-    return base + _SCRATCH + (pa >> _4K) * _ENTRY_BYTES
+    return base + SCRATCH + (pa >> _4K) * _ENTRY_BYTES
 
 
 def _other(asid: int) -> int:
@@ -148,4 +148,4 @@ def _no_entry(why: str, at: int, pa: int, words: tuple[int, ...]) -> BadInput:
     )
 
 
-__all__ = ["FAMILY_19H", "FORMS", "RMPREAD", "RawRmp"]
+__all__ = ["FAMILY_19H", "FORMS", "RMPREAD", "SCRATCH", "RawRmp"]
