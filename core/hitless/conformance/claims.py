@@ -54,9 +54,7 @@ def effect_text(effect: Effect) -> str:
             names = ", ".join(sorted(effect.structures)) if effect.structures is not None else "all structures"
             return f"drops cached {names} ({effect.source})"
         case Completes():
-            drained = [
-                name for name, on in (("reads", effect.drains_reads), ("writes", effect.drains_writes)) if on
-            ]
+            drained = [name for name, on in (("reads", effect.drains_reads), ("writes", effect.drains_writes)) if on]
             return f"completes, drains {' and '.join(drained) or 'nothing'} ({effect.source})"
         case Illegal():
             return f"is refused: {effect.why} ({effect.source})"

@@ -92,10 +92,14 @@ def _check_effect(
     at: Case, word: CommandWord, effects: Sequence[Effect], number: int, wanted: Mapping[str, Any]
 ) -> None:
     kind = _EFFECTS.get(str(wanted.get("kind")))
-    require(kind, f"{at.title}: {word.name}: an effect's kind is one of {', '.join(_EFFECTS)}, not {wanted.get('kind')}")
+    require(
+        kind, f"{at.title}: {word.name}: an effect's kind is one of {', '.join(_EFFECTS)}, not {wanted.get('kind')}"
+    )
     told = "; ".join(map(effect_text, effects)) or "nothing"
     if len(effects) <= number or type(effects[number]) is not kind:
-        fail(f"{at.title}: {word.name} {hexed(word.words)} is a {wanted['kind']} ({word.source}), decode() says: {told}")
+        fail(
+            f"{at.title}: {word.name} {hexed(word.words)} is a {wanted['kind']} ({word.source}), decode() says: {told}"
+        )
     for name, value in wanted.items():
         got = getattr(effects[number], name) if name != "kind" else value
         got = sorted(got) if isinstance(got, frozenset) else got

@@ -295,7 +295,9 @@ def test_a_walk_begins_where_the_root_can_index(kit: Kit, at: Case) -> None:
     for iova in iova_samples(fmt):
         found = asked(f"{at.title}: start()", lambda: fmt.start(0x1000, iova))  # noqa: B023
         right = isinstance(found, Position) and (found.level, found.table_pa) == (fmt.top.number, 0x1000)
-        require(right, f"{at.title}: a walk for {iova:#x}, of {fmt.iova_bits} bits, does not begin at the root: {found}")
+        require(
+            right, f"{at.title}: a walk for {iova:#x}, of {fmt.iova_bits} bits, does not begin at the root: {found}"
+        )
     if fmt.iova_bits < 63:
         beyond = fmt.canonical(0) ^ 1 << fmt.iova_bits
         found = fmt.start(0x1000, beyond)
@@ -353,5 +355,3 @@ def test_a_size_that_does_not_exist_is_refused(kit: Kit, at: Case) -> None:
             f"{at.title}: the format has no leaf of {lg2_text(lg2)}, but leaf() makes one: {int(word):#x}",
             do="ask self.leaf_size(size_lg2), which raises KeyError and says what there is",
         )
-
-
