@@ -14,7 +14,7 @@ from hitless.guest_memfd.backing import make_backing
 from hitless.guest_memfd.conversion import Conversion
 from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd
 from hitless.guest_memfd.slots import Slot, Slots
-from hitless.hardware.dma import DmaEngine, Lane
+from hitless.hardware.dma import DmaEngine, Lane, near
 from hitless.hardware.unit import Unit
 from hitless.iommufd import Domain, DomainSettings
 from hitless.machine import Machine
@@ -25,7 +25,6 @@ from hitless.run.checking import Check, PlanChecker
 from hitless.run.result import Row
 
 _MANY_STEPS = 48
-_NEAR_SPANS = 8
 
 
 @define(eq=False)
@@ -55,20 +54,10 @@ class Station:
         self.checker.begin(conversion)
         prepared = self.domain.pending(conversion)
         changes = prepared.changes
-        levels = self.domain.vendor.page_format.levels
-        near = []
-        for change in [*changes.resize, *changes.cut, *changes.merge, *changes.wipe, *changes.place][:_NEAR_SPANS]:
-            level = levels[change.level]
-            lo = level.lo if change.kind in ("cut", "merge", "resize") or (change.old and change.kind == "wipe") else 0
-            lo = lo if lo > levels[0].lo else level.lo + level.bits
-            near.append((change.iova >> lo << lo, (change.iova >> lo << lo) + (1 << lo)))
-        for target in changes.owed[:_NEAR_SPANS]:
-            lo = max(target.leaf_lg2, levels[0].lo + levels[0].bits)
-            near.append((target.first >> lo << lo, (target.first >> lo << lo) + (1 << lo)))
         steps = sum(1 for _ in prepared.plan.steps())
         self.skip = max(1, steps // _MANY_STEPS)
         self.engine.rate = 12 if changes.cut or changes.resize else 1
-        self.engine.begin(conversion, near)
+        self.engine.begin(conversion, near(changes, self.domain.vendor.page_format))
 
     def finish(self) -> Row:
         """The row, with everything counted."""
