@@ -4,11 +4,10 @@ An emulator is a witness, not the judge: what it cannot show is told as None, ne
 """
 
 import random
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import attrs
 from attrs import define, field, frozen
@@ -22,13 +21,18 @@ from hitless.hardware.vendor import Vendor
 from hitless.iommufd import Domain
 from hitless.machine import Machine
 from hitless.machine.qemu.boards import GUEST_PA
-from hitless.machine.qemu.errors import NoEmulator
-from hitless.machine.qemu.machine import QemuMachine
-from hitless.machine.qemu.unit import QemuUnit, Witnessed
+from hitless.machine.qemu.compare import compare
+from hitless.machine.qemu.machine import QemuMachine, emulator_of
+from hitless.machine.qemu.unit import Witnessed
 from hitless.pagetable import PageFormat
 from hitless.plan import Step
+from hitless.plugin import VendorRegistry
+from hitless.units import lg2_text
+
+Features: TypeAlias = Mapping[str, Any]
 
 _RATE = 3
+_COMPARED_BYTES = 8 << 30
 _FIRST_SLOT = 5
 _SLOTS = 24
 _AFTER = 6
@@ -48,7 +52,10 @@ _COUNTED: Mapping[str, Sequence[str]] = {
     "C1": ("converted_misrouted",),
     "F1": ("stale",),
 }
-"""Rules that DMA can show to be broken, with the counters that tell. All others it cannot."""
+"""Rules that DMA can show to be broken, with the counters that tell."""
+
+UNSEEN = ("C2", "F2", "B1", "S1", "K1", "R1", "W1", "A1", "D1", "M1", "H1", "E1", "T1")
+"""Rules that it cannot."""
 
 
 @define
@@ -65,28 +72,66 @@ class Seen:
     dma: DmaCounters = field(factory=DmaCounters)
     witnessed: Witnessed = field(factory=Witnessed)
 
-    def add(self, dma: DmaCounters, witnessed: Witnessed) -> None:
-        """Take what one engine and its unit saw."""
-        for mine, more in ((self.dma, dma), (self.witnessed, witnessed)):
-            for each in attrs.fields(type(mine)):
-                setattr(mine, each.name, getattr(mine, each.name) + getattr(more, each.name))
+    def add(self, dma: DmaCounters) -> None:
+        """Take what one engine saw."""
+        for each in attrs.fields(DmaCounters):
+            setattr(self.dma, each.name, getattr(self.dma, each.name) + getattr(dma, each.name))
 
 
 @frozen
 class WitnessRow:
     """One scenario on one vendor's emulated unit.
 
-    ``outcome``: ``ok``, ``violated``, ``refused`` or ``not_applicable``, with the reason. ``broken`` counts by rule.
+    Args:
+        outcome: ``ok``, ``violated``, ``refused`` or ``not_applicable``, with the reason.
+        rules: how often each rule was seen to break; None: this cannot be seen.
     """
 
     vendor: str
     format: str
     scenario: str
-    features: Mapping[str, object]
-    seen: Seen
+    features: Features
     outcome: str
     reason: str
-    broken: Mapping[str, int]
+    rules: Mapping[str, int | None]
+    seen: Seen
+
+    def as_json(self) -> dict[str, Any]:
+        """With the keys of schema check/1."""
+        place = {"vendor": self.vendor, "format": self.format, "scenario": self.scenario}
+        told = {"features": dict(self.features), "outcome": self.outcome, "reason": self.reason}
+        figures = {"conversions": self.seen.conversions, **attrs.asdict(self.seen.witnessed)}
+        return {**place, **told, **figures, "rules": dict(self.rules)}
+
+
+@frozen
+class ComparisonRow:
+    """A vendor's format, compared with QEMU's walk of it.
+
+    Args:
+        version: QEMU's.
+        asked, by_dma, by_trace, refused, sizes: as in :class:`hitless.machine.qemu.compare.Comparison`.
+        excused: known deviations: id, count, and what was seen.
+        faults: what nothing explains.
+    """
+
+    vendor: str
+    format: str
+    features: Features
+    version: str
+    asked: int
+    by_dma: int
+    by_trace: int
+    refused: int
+    sizes: Mapping[str, int]
+    excused: tuple[tuple[str, int, str], ...]
+    faults: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """With the keys of schema check/1."""
+        excused = [{"deviation": name, "count": count, "seen": seen} for name, count, seen in self.excused]
+        figures = {each.name: getattr(self, each.name) for each in attrs.fields(ComparisonRow)}
+        return {**figures, "features": dict(self.features), "excused": excused, "faults": list(self.faults)}
 
 
 @define(eq=False)
@@ -153,10 +198,9 @@ class WitnessStage(Stage):
     def finish(self) -> None:
         """Add up what was seen."""
         for _, engine in self._each():
-            self.seen.add(engine.counters, Witnessed())
-        for unit in self.machine.units.values():
-            if isinstance(unit, QemuUnit):
-                self.seen.add(DmaCounters(), unit.witnessed)
+            self.seen.add(engine.counters)
+        if isinstance(self.machine, QemuMachine):
+            self.seen.witnessed.add(self.machine.witnessed)
 
 
 def _burst(engine: DmaEngine, _step: Step | None) -> None:
@@ -177,13 +221,23 @@ def _witnessed(
             stage.finish()
 
 
-def witness(ground: Ground, features: Mapping[str, object], scenario: Scenario) -> WitnessRow:
+def emulated_features(registry: VendorRegistry, vendor: str, page_format: str, given: Features) -> dict[str, Any]:
+    """The features that a vendor's emulation has, and what is given besides.
+
+    Raises:
+        NotEmulated: there is no emulation.
+    """
+    return {**emulator_of(registry.resolve(vendor, page_format)).features, **given}
+
+
+def witness(ground: Ground, features: Features, scenario: Scenario) -> WitnessRow:
     """Carry one scenario out; each of its attempts has a QEMU of its own.
 
     Raises:
-        NoEmulator: there is no QEMU, or it cannot show this format.
+        NotEmulated: QEMU cannot show this format.  NoEmulator: it is not installed.
     """
-    seen, vendor, refused, reason = Seen(), ground.vendor, "", NOT_SHOWN.get(scenario.id) or scenario.without(ground)
+    vendor, seen, refused = ground.vendor, Seen(), ""
+    reason = NOT_SHOWN.get(scenario.id) or scenario.without(ground)
     ground = attrs.evolve(ground, stage=partial(_witnessed, seen))
     for attempt in () if reason else scenario.attempts:
         try:
@@ -194,12 +248,35 @@ def witness(ground: Ground, features: Mapping[str, object], scenario: Scenario) 
         except Unfit as unfit:
             reason = unfit.what
     counts = {rule: sum(getattr(seen.dma, name) for name in names) for rule, names in _COUNTED.items()}
-    broken = Counter({rule: count for rule, count in counts.items() if count})
-    outcome = "violated" if broken else "refused" if refused else "ok" if seen.conversions else "not_applicable"
-    if outcome == "not_applicable":
-        reason = reason or "nothing is carried out"
-    told = ", ".join(sorted(broken)) or refused or ("" if outcome == "ok" else reason)
-    return WitnessRow(vendor.name, vendor.page_format.name, scenario.id, dict(features), seen, outcome, told, broken)
+    if broken := [rule for rule, count in counts.items() if count]:
+        outcome, reason = "violated", ", ".join(sorted(broken))
+    elif refused:
+        outcome, reason = "refused", refused
+    elif seen.conversions:
+        outcome, reason = "ok", ""
+    else:
+        outcome, reason = "not_applicable", reason or "nothing is carried out"
+    shown = outcome != "not_applicable"
+    rules = {rule: count if shown else None for rule, count in counts.items()} | dict.fromkeys(UNSEEN)
+    return WitnessRow(vendor.name, vendor.page_format.name, scenario.id, dict(features), outcome, reason, rules, seen)
 
 
-__all__ = ["NOT_SHOWN", "NoEmulator", "Seen", "WitnessRow", "WitnessStage", "witness"]
+def compare_with(vendor: Vendor, features: Features, count: int) -> ComparisonRow:
+    """QEMU's walk beside ours.
+
+    Raises:
+        NotEmulated, NoEmulator: as :func:`witness`.
+    """
+    machine = QemuMachine.of(vendor, guest_bytes=_COMPARED_BYTES)
+    try:
+        unit = machine.add_unit("iommu0", vendor)
+        found = compare(machine, vendor, unit, count)
+        seen = {each.id: each.seen for each in unit.emulator.deviations}
+        version = "{}.{}".format(*unit.registers.qemu.version)
+    finally:
+        machine.close()
+    excused = tuple((name, number, seen[name]) for name, number in sorted(found.excused.items()))
+    sizes = {lg2_text(lg2): found.sizes[lg2] for lg2 in sorted(found.sizes)}
+    figures = (found.asked, found.by_dma, found.by_trace, found.refused)
+    place = (vendor.name, vendor.page_format.name, dict(features), version)
+    return ComparisonRow(*place, *figures, sizes, excused, tuple(found.faults))

@@ -15,7 +15,7 @@ from hitless.cli.text import plain
 from hitless.config import Backing
 from hitless.errors import BadInput
 from hitless.guest_memfd.log import LogFile, highest_end, open_log
-from hitless.run import Check, RunResult, run_log
+from hitless.run import Check, MachineName, RunResult, run_log
 from hitless.units import align_up
 
 _GIB_LG2 = 30
@@ -50,6 +50,13 @@ class _Which(click.Choice[str]):
     flag_value="sampled",
     help="Check plans over every interleaving: sampled (default), the first 50 and every 50th; or all.",
 )
+@click.option(
+    "--machine",
+    type=click.Choice(["memory", "qemu"]),
+    default="memory",
+    show_default=True,
+    help="Where: on units of the model, or on QEMU's emulated ones.",
+)
 @click.option("--quiet", is_flag=True, help="No progress, no tables.")
 @click.pass_context
 def command(
@@ -65,6 +72,7 @@ def command(
     seed: int,
     limit: int | None,
     check: Check | None,
+    machine: MachineName,
     quiet: bool,
 ) -> int:
     """Run a conversion LOG (plain or gzip, - for standard input) with DMA in flight.
@@ -75,6 +83,7 @@ def command(
     \b
     hitless run examples/short.log
     hitless run trace.log.gz --vendor amd --strategy refresh --strategy unmap-remap
+    hitless run examples/short.log --vendor intel --machine qemu
     """
     with open_log(log) as opened:
         setup = set_up(config_file, vendors, memory, backing, allow_break, lambda: _memory_of(opened))
@@ -87,6 +96,7 @@ def command(
                 seed=seed,
                 limit=limit,
                 check=check or "none",
+                machine=machine,
                 progress=progress,
             )
     status = result.status or (2 if setup.problems else 0)

@@ -18,7 +18,7 @@ from hitless.plugin import VendorRegistry
 from hitless.processes import side_by_side
 from hitless.run.checking import Check
 from hitless.run.result import LogCounts, Row, RunResult
-from hitless.run.world import World, open_world
+from hitless.run.world import MachineName, World, open_world
 from hitless.units import size_text
 
 Progress: TypeAlias = Callable[[str, int, int | None], None]
@@ -146,9 +146,12 @@ def run_log(
     seed: int = 0,
     limit: int | None = None,
     check: Check = "none",
+    machine: MachineName = "memory",
     progress: Progress = _silent,
 ) -> RunResult:
     """Run a log through all domains, once for each strategy; ``check`` says which of the plans are checked.
+
+    ``machine`` says where: with ``qemu``, on emulated units, one QEMU for each.
 
     The same configuration, log, seed and version give the same result but for ``seconds``.
 
@@ -156,7 +159,10 @@ def run_log(
         BadInput, PluginError: the log cannot be opened, or a domain not be made.
     """
     deciding = frozenset({"refresh"} if "refresh" in strategies else strategies)
-    jobs = [_Job(config, domains, strategy, seed, limit, check) for strategy, domains in worlds_of(config, strategies)]
+    jobs = [
+        _Job(config, domains, strategy, seed, limit, check, machine)
+        for strategy, domains in worlds_of(config, strategies)
+    ]
     processes = min(len(jobs), len(os.sched_getaffinity(0)))
     if isinstance(log, LogFile) or processes == 1 or _is_small(log):
         with nullcontext(log) if isinstance(log, LogFile) else open_log(log) as opened:
@@ -183,6 +189,7 @@ class _Job:
     seed: int
     limit: int | None
     check: Check
+    machine: MachineName
 
     @property
     def label(self) -> str:
@@ -190,7 +197,7 @@ class _Job:
 
     def run(self, registry: VendorRegistry, log: LogFile, progress: Progress) -> Pass:
         """Run the log; the world is closed afterwards."""
-        world = open_world(self.config, self.domains, registry, self.strategy, self.seed, self.check)
+        world = open_world(self.config, self.domains, registry, self.strategy, self.seed, self.check, self.machine)
         try:
             a_pass = _Pass(world)
             rows = a_pass.run(log, self.limit, lambda done: progress(self.label, done, None))

@@ -14,26 +14,42 @@ from hitless.hardware.vendor import Vendor
 from hitless.machine.inmemory import QUEUE_BYTES, STRUCTURE_BYTES, Machine
 from hitless.machine.qemu.boards import BOARDS, GUEST_PA, Board
 from hitless.machine.qemu.edu import Edu, edu_argument
-from hitless.machine.qemu.errors import NoEmulator
+from hitless.machine.qemu.errors import NotEmulated
 from hitless.machine.qemu.pci import Pci
 from hitless.machine.qemu.process import QemuProcess, find_program, version_of
 from hitless.machine.qemu.registers import Registers
-from hitless.machine.qemu.unit import QemuUnit
+from hitless.machine.qemu.unit import QemuUnit, Witnessed
 from hitless.memory import Arena
 from hitless.units import align_up
 
 _RAM_LG2 = 30
+_SLOTS = (5, 30)
+"""Those below and above are the board's own, or the unit's."""
 
 
 def emulator_of(vendor: Vendor) -> Emulator:
     """What a vendor declares.
 
     Raises:
-        NoEmulator: it declares none.
+        NotEmulated: it declares none.
     """
     if vendor.emulator is None:
-        raise NoEmulator("its plugin declares no emulator", who=vendor.name, do="use the machine in memory")
+        raise NotEmulated("its plugin declares no emulator", who=vendor.name, do="use the machine in memory")
     return vendor.emulator
+
+
+def check_emulated(vendor: Vendor) -> str:
+    """The path of the QEMU program that emulates a vendor's units.
+
+    Raises:
+        NotEmulated: the QEMU that is installed does not.  NoEmulator: none is installed.
+    """
+    emulator = emulator_of(vendor)
+    program = find_program(BOARDS[emulator.board].program)
+    version = version_of(program)
+    if reason := emulator.unable(version):
+        raise NotEmulated(reason, who=vendor.name, why=f"this is QEMU {version[0]}.{version[1]}")
+    return program
 
 
 @define(eq=False, kw_only=True)
@@ -50,7 +66,7 @@ class QemuMachine(Machine):
         files: open files that these name.
     """
 
-    device: ClassVar[int] = 5 << 3  # slots 1 and 31 are taken
+    device: ClassVar[int] = _SLOTS[0] << 3
 
     board: Board
     guest_bytes: int = 1 << _RAM_LG2
@@ -68,7 +84,7 @@ class QemuMachine(Machine):
         """A machine for units of a vendor; tables have to be content with what lies below 4 GiB.
 
         Raises:
-            NoEmulator: the vendor declares no emulation.
+            NotEmulated: the vendor declares no emulation.
         """
         board = BOARDS[emulator_of(vendor).board]
         low, end = board.low
@@ -89,9 +105,18 @@ class QemuMachine(Machine):
     def add_unit(self, name: str, vendor: Vendor, devices: Sequence[int] = ()) -> QemuUnit:
         """A unit in a QEMU of its own; see :meth:`Machine.add_unit`.
 
+        Devices are functions 0 of bus 0, from slot 5 on: 0x28, 0x30, and so on.
+
         Raises:
-            NoEmulator: QEMU is not installed, or cannot show this format.  EmulatorError: it failed.
+            HitlessError: a device has no such place.
+            NotEmulated: QEMU cannot show this format.  NoEmulator: it is not installed.  EmulatorError: it failed.
         """
+        if wrong := [each for each in devices if each & 7 or not _SLOTS[0] <= each >> 3 <= _SLOTS[1]]:
+            raise HitlessError(
+                f"device {wrong[0]:#x} has no place on an emulated board",
+                who=name,
+                do="use 0x28, 0x30 and so on, up to 0xf0: function 0 of the slots 5 to 30 of bus 0",
+            )
         unit = super().add_unit(name, vendor, devices or (self.device,))
         assert isinstance(unit, QemuUnit)  # noqa: S101 - see _make_unit
         return unit
@@ -100,9 +125,7 @@ class QemuMachine(Machine):
         emulator = emulator_of(vendor)
         if BOARDS[emulator.board] is not self.board:
             raise HitlessError("units of one machine stand on one board", who=vendor.name, do="use two machines")
-        version = version_of(find_program(self.board.program))
-        if reason := emulator.unable(version):
-            raise NoEmulator(reason, who=vendor.name, why=f"this is QEMU {version[0]}.{version[1]}")
+        check_emulated(vendor)
         machine = ",".join(filter(None, [self.board.machine, emulator.machine, "memory-backend=m0"]))
         arguments = ["-machine", machine, *emulator.arguments]
         for device in devices:
@@ -120,6 +143,15 @@ class QemuMachine(Machine):
             devices={device: Edu(qemu, pci.enable(device)) for device in devices},
             guest_memory=self.guest,
         )
+
+    @property
+    def witnessed(self) -> Witnessed:
+        """What was seen of all units."""
+        found = Witnessed()
+        for unit in self.units.values():
+            if isinstance(unit, QemuUnit):
+                found.add(unit.witnessed)
+        return found
 
     def close(self) -> None:
         """End the processes and give all memory back; harmless a second time."""

@@ -35,6 +35,12 @@ class Witnessed:
     by_trace: int = 0
     refused: int = 0
 
+    def add(self, more: "Witnessed") -> None:
+        """Take what was seen elsewhere."""
+        self.by_dma += more.by_dma
+        self.by_trace += more.by_trace
+        self.refused += more.refused
+
 
 @define(eq=False, kw_only=True)
 class QemuUnit(Unit):
