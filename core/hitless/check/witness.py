@@ -33,8 +33,6 @@ Features: TypeAlias = Mapping[str, Any]
 
 _RATE = 3
 _COMPARED_BYTES = 8 << 30
-_FIRST_SLOT = 5
-_SLOTS = 24
 _AFTER = 6
 
 NOT_SHOWN: Mapping[str, str] = {
@@ -152,10 +150,9 @@ class WitnessStage(Stage):
         return QemuMachine.of(vendor, table_bytes=TABLE_BYTES, guest_bytes=guest_end - GUEST_PA)
 
     def _device(self, unit: int, tag: int, space: int) -> int:
-        slot = space * len(self.setting.units[unit]) + [each for each, _ in self.setting.units[unit]].index(tag)
-        if slot >= _SLOTS:
-            raise Unfit("so many devices have no place on a board")
-        return _FIRST_SLOT + slot << 3
+        tags = [each for each, _ in self.setting.units[unit]]
+        number = space * len(tags) + tags.index(tag)
+        return self.machine.place(range(number + 1))[number]
 
     def watch(self, seen: Seen) -> None:
         """Let the devices do DMA from now on."""

@@ -24,6 +24,7 @@ _COMMANDS = {
     "explain": "decode entries, structures, commands and events of a vendor",
     "vectors": "replay recorded page tables word by word, and make such recordings",
     "vendors": "list vendors, formats, features and where each strategy comes from",
+    "doctor": "tell what each machine needs, and what is missing",
 }
 
 STATUS = "hitless.status"

@@ -28,6 +28,7 @@ from hitless.run.result import Row
 
 MachineName: TypeAlias = Literal["memory", "qemu"]
 _MANY_STEPS = 48
+_DEVICE = 8
 
 
 @define(eq=False)
@@ -217,11 +218,11 @@ def _attach(
     config: Config, told: DomainConfig, machine: Machine, vendor: Vendor
 ) -> list[tuple[Unit, int, list[tuple[int, bool]]]]:
     """The units of a domain, each with its tag and devices; one unit with one device if none is named."""
-    if not told.units:
-        return [(machine.add_unit(f"{told.name}-iommu0", vendor), 1, [(machine.device, False)])]
     units = {unit.name: unit for unit in config.units}
+    behind = [(name, [(d.id, d.ats) for d in units[name].devices_of(told.name)]) for name in told.units]
     found = []
-    for name in told.units:
-        devices = [(d.id, d.ats) for d in units[name].devices if d.domain in ("", told.name)]
-        found.append((machine.add_unit(name, vendor, [device for device, _ in devices]), 1, devices))
+    for name, devices in behind or [(f"{told.name}-iommu0", [(_DEVICE, False)])]:
+        placed = machine.place([device for device, _ in devices])
+        ats = [each for _, each in devices]
+        found.append((machine.add_unit(name, vendor, placed), 1, list(zip(placed, ats, strict=True))))
     return found

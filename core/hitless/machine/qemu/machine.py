@@ -3,7 +3,7 @@
 import mmap
 import os
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from attrs import define, field
 
@@ -66,8 +66,6 @@ class QemuMachine(Machine):
         files: open files that these name.
     """
 
-    device: ClassVar[int] = _SLOTS[0] << 3
-
     board: Board
     guest_bytes: int = 1 << _RAM_LG2
     more_arguments: tuple[str, ...] = ()
@@ -105,21 +103,27 @@ class QemuMachine(Machine):
     def add_unit(self, name: str, vendor: Vendor, devices: Sequence[int] = ()) -> QemuUnit:
         """A unit in a QEMU of its own; see :meth:`Machine.add_unit`.
 
-        Devices are functions 0 of bus 0, from slot 5 on: 0x28, 0x30, and so on.
+        ``devices`` are as :meth:`place` places them; none: one.
 
         Raises:
-            HitlessError: a device has no such place.
             NotEmulated: QEMU cannot show this format.  NoEmulator: it is not installed.  EmulatorError: it failed.
         """
-        if wrong := [each for each in devices if each & 7 or not _SLOTS[0] <= each >> 3 <= _SLOTS[1]]:
-            raise HitlessError(
-                f"device {wrong[0]:#x} has no place on an emulated board",
-                who=name,
-                do="use 0x28, 0x30 and so on, up to 0xf0: function 0 of the slots 5 to 30 of bus 0",
-            )
-        unit = super().add_unit(name, vendor, devices or (self.device,))
+        unit = super().add_unit(name, vendor, devices or self.place([0]))
         assert isinstance(unit, QemuUnit)  # noqa: S101 - see _make_unit
         return unit
+
+    def place(self, devices: Sequence[int]) -> list[int]:
+        """One PCI slot after the other: what a device's id is elsewhere does not matter.
+
+        Raises:
+            HitlessError: there are not so many.
+        """
+        slots = range(_SLOTS[0], _SLOTS[1] + 1)
+        if len(devices) > len(slots):
+            raise HitlessError(
+                f"{len(devices)} devices behind one unit", who="qemu", do=f"a board has slots for {len(slots)}"
+            )
+        return [slot << 3 for slot, _ in zip(slots, devices, strict=False)]
 
     def _make_unit(self, vendor: Vendor, devices: Sequence[int], **parts: Any) -> Unit:
         emulator = emulator_of(vendor)

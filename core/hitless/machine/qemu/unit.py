@@ -239,7 +239,8 @@ class QemuUnit(Unit):
 
     def translate(self, attachment: Attachment, iova: int, write: bool) -> Translated | str:
         """One request of a device; QEMU translates, and the owner of the page is asked."""
-        if attachment.blocked:
+        kept = any(start <= iova < end for start, end in self.emulator.untranslated)
+        if attachment.blocked or kept:  # what the board keeps for itself reaches no unit
             return "blocked"
         seen = self.look(attachment.device, iova, write=write)
         if seen is None:
