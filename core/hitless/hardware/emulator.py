@@ -165,6 +165,7 @@ class Emulator(Protocol):
         traces: events to be switched on for :meth:`read_trace`.
         traces_rights: a request whose right is missing is traced as refused, at least where nothing is cached.
         oa_bits: width of the output addresses that it lets through.
+        runs: leaves of several entries are translated.
         untranslated: addresses that the board keeps for itself, as (start, end), in order: neither translated nor
             mapped to.
         deviations: what it is known to do otherwise.
@@ -183,6 +184,7 @@ class Emulator(Protocol):
     traces: tuple[str, ...]
     traces_rights: bool
     oa_bits: int
+    runs: bool
     untranslated: tuple[tuple[int, int], ...]
     deviations: tuple[Deviation, ...]
     blind: tuple[str, ...]

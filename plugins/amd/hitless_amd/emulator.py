@@ -43,6 +43,7 @@ class AmdEmulator:
     )
     traces_rights = False
     oa_bits = 52
+    runs = True
     untranslated: tuple[tuple[int, int], ...] = ((0xFEE0_0000, 0xFEF0_0000),)
     blind = (
         "paging-structure caches (the PDC)",

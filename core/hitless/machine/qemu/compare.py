@@ -79,6 +79,7 @@ def compare(machine: QemuMachine, vendor: Vendor, unit: QemuUnit, count: int, *,
         machine.guest_bytes - _SINK,
         min(emulator.oa_bits, fmt.oa_bits),
         emulator.traces_rights,
+        emulator.runs,
         emulator.untranslated,
     )
     table.fill(_LEAVES)
