@@ -13,8 +13,7 @@ from hitless.guest_memfd.guest import GUEST, HOST
 from hitless.machine.qemu.errors import NoEmulator
 from hitless.pagetable import translate
 from hitless.plan import Invalidate, Store, Wait
-from qemu_stand import FORMATS, emulated
-from stand import registry
+from qemu_stand import FORMATS, emulated, vendors
 
 K, M, G = 1 << 10, 1 << 20, 1 << 30
 PAGE = 4 * K
@@ -185,7 +184,7 @@ def test_scenarios(vendor, page_format, name):
     features = dict(emulated(vendor, page_format).emulator.features)
     scenario = next(each for each in SCENARIOS if each.id == name)
     try:
-        row = witness(ground_of(registry(vendor), vendor, page_format, features), features, scenario)
+        row = witness(ground_of(vendors(vendor), vendor, page_format, features), features, scenario)
     except NoEmulator as error:
         pytest.skip(f"{error.what} ({error.why})" if error.why else error.what)
     shown = name not in ("ats", "hung-unit")

@@ -37,6 +37,7 @@ class RiscvEmulator:
     traces: tuple[str, ...] = ("riscv_iommu_dma", "riscv_iommu_flt")
     traces_rights = True
     oa_bits = 44  # what is cached of an address; a walk alone gives 56
+    key_bits = 56
     runs = False
     untranslated: tuple[tuple[int, int], ...] = ()
     deviations: tuple[Deviation, ...] = ()
