@@ -15,6 +15,7 @@ from hitless.hardware.facts import Commands, Events, HardwareFacts
 from hitless.hardware.structures import Structures
 from hitless.ownership import Ownership
 from hitless.pagetable import PageFormat
+from hitless.plugin.capabilities import Capability
 from hitless.refresh.recipes import Recipes, SplitRules
 
 API = 1
@@ -117,6 +118,27 @@ class MutantsHook(Protocol):
         """
 
 
+class CapabilitiesHook(Protocol):
+    """What the vendor's hardware has not."""
+
+    def capabilities(self, features: Any) -> Sequence[Capability]:
+        """Capabilities, each with the register field or clause that it stands for.
+
+        Optional, and asked only by the conformance kit, which then skips the rules that they waive. Every plugin that
+        implements it is asked, and the answers are joined.
+        """
+
+
+class SpecWordsHook(Protocol):
+    """Words of the vendor's specification, to hold its plugin against."""
+
+    def spec_words(self) -> str:
+        """The text of a TOML document: leaves, pointers, commands, structures and events, each with its source.
+
+        Asked only by the conformance kit, which fails without it. See docs/authors-guide.md for what stands in it.
+        """
+
+
 class ConversionDoneHook(Protocol):
     """An observer."""
 
@@ -180,6 +202,16 @@ class Specs:
     @hookspec
     def mutants(self, page_format: PageFormat, features: Any) -> Sequence[Any]:
         """See :class:`MutantsHook`."""
+        raise NotImplementedError
+
+    @hookspec
+    def capabilities(self, features: Any) -> Sequence[Capability]:
+        """See :class:`CapabilitiesHook`."""
+        raise NotImplementedError
+
+    @hookspec(firstresult=True)
+    def spec_words(self) -> str:
+        """See :class:`SpecWordsHook`."""
         raise NotImplementedError
 
     @hookspec
