@@ -174,6 +174,15 @@ def _pointer_words(kit: Kit, rule: str) -> Iterator[Case]:
             yield Case(rule, case.configuration)
 
 
+def _command_words(kit: Kit, rule: str) -> Iterator[Case]:
+    """Each example of a command, where the format has the level that it names."""
+    for number, (configuration, word) in enumerate(_holding(kit, rule, "command")):
+        known = {level.spec_level for level in configuration.vendor.page_format.levels}
+        named = {call["level"] for call in word.call.values() if "level" in call}  # type: ignore[attr-defined]
+        if named <= known:
+            yield Case(rule, configuration, f"{word.name} {number}", word)  # type: ignore[attr-defined]
+
+
 def _examples(kind: str, name: Callable[[Any], str]) -> Cases:
     def cases(kit: Kit, rule: str) -> Iterator[Case]:
         for number, (configuration, word) in enumerate(_holding(kit, rule, kind)):
@@ -262,7 +271,7 @@ CASES: Mapping[str, Cases] = {
     "run": _runs,
     "leaf word": _leaf_words,
     "pointer word": _pointer_words,
-    "command word": _examples("command", lambda word: word.name),
+    "command word": _command_words,
     "structure word": _examples("structure", lambda word: word.name),
     "chain": _examples("chain", lambda word: "-".join(each.structure for each in word.read) or "register"),
     "event word": _examples("event", lambda word: word.event),

@@ -30,7 +30,12 @@ def semantics(vendor: Vendor, words: SpecWords | str) -> Iterator[str]:
         return
     for name, example in {each.name: each for each in words.command}.items():
         if example.holds(vendor.page_format.name, vendor.features):
-            yield f"{name}: {'; '.join(map(effect_text, vendor.commands.decode(example.words))) or 'does nothing'}"
+            yield f"{name}: {'; '.join(map(effect_text, vendor.commands.decode(_padded(vendor, example.words)))) or 'does nothing'}"
+
+
+def _padded(vendor: Vendor, words: Sequence[int]) -> tuple[int, ...]:
+    """The words of a command in a queue whose entries may be longer."""
+    return (*words, *(0,) * (vendor.commands.words - len(words)))
 
 
 def effect_text(effect: Effect) -> str:

@@ -14,7 +14,7 @@ from hitless.conformance.failing import asked, fail, hexed, require
 from hitless.conformance.kit import Kit
 from hitless.conformance.samples import leaf_target
 from hitless.conformance.words import CommandWord, SpecWords
-from hitless.hardware.facts import Completes, Drops, DropsStructure, Effect, Illegal, NoEffect
+from hitless.hardware.facts import Completes, Drops, DropsStructure, Effect, Illegal, Match, NoEffect
 from hitless.pagetable import PageFormat
 from hitless.refresh.commands import Target, Words
 from hitless.units import WORD_MAX, lg2_text, parse_size
@@ -47,18 +47,19 @@ def test_every_command_has_a_word(kit: Kit, at: Case) -> None:
 def test_spec_words_of_commands(kit: Kit, at: Case) -> None:
     """The encoder gives the words, and the decoder says of them what the specification does."""
     word: CommandWord = at.value
+    words = word.words + (0,) * (at.vendor.commands.words - len(word.words))  # queue entries may be longer
     for name, arguments in word.call.items():
         require(name in CALLS, f"{at.title}: {word.name} calls {name!r}, which is none of {', '.join(CALLS)}")
         made = [tuple(each) for each in _called(at, name, arguments)]
         require(
-            word.words in made,
-            f"{at.title}: {name}({_told(arguments)}) must give {word.name} {hexed(word.words)}, not"
+            words in made,
+            f"{at.title}: {name}({_told(arguments)}) must give {word.name} {hexed(words)}, not"
             f" {hexed(made)} ({word.source})",
         )
-    effects = asked(f"{at.title}: decode({hexed(word.words)})", lambda: list(at.vendor.commands.decode(word.words)))
+    effects = asked(f"{at.title}: decode({hexed(word.words)})", lambda: list(at.vendor.commands.decode(words)))
     layout = getattr(at.vendor.commands, "layout", None)
     if layout is not None and word.name in getattr(at.vendor.commands, "layouts", ()):
-        found = layout(word.words)
+        found = layout(words)
         require(
             found is not None and found.name == word.name,
             f"{at.title}: {hexed(word.words)} is {word.name}, its layout is that of {getattr(found, 'name', None)}",
@@ -155,16 +156,29 @@ def drops_of(at: Case, commands: Sequence[Words], *, device: int | None) -> list
 
 def _reaches(drops: Sequence[Drops], target: Target, stage: str) -> str:
     """What of a target stays; empty: nothing does."""
-    mine = [each for each in drops if each.leaves and (stage in each.stages)]
-    first = target.first
-    for each in sorted(mine, key=lambda each: each.first):
-        if each.first <= first <= each.last:
-            first = each.last + 1
-    if first <= target.last:
-        return f"cached leaves from {first:#x} on"
-    if target.tables and not any(each.tables and each.first <= target.first and each.last >= target.last for each in drops):
+    mine = [each for each in drops if each.leaves and stage in each.stages]
+    mine = [each for each in mine if each.leaf_levels is None or target.level in each.leaf_levels]
+    for first in range(target.first, target.last + 1, 1 << target.leaf_lg2):
+        last = min(first + (1 << target.leaf_lg2) - 1, target.last)
+        if not _dropped(mine, first, last, [each.leaf_match for each in mine]):
+            return f"the cached leaf at {first:#x}"
+    pointers = [each for each in drops if each.tables and stage in each.stages]
+    if target.tables and not _dropped(pointers, target.first, target.last, [each.table_match for each in pointers]):
         return "cached pointers"
     return ""
+
+
+def _dropped(drops: Sequence[Drops], first: int, last: int, matches: Sequence[Match]) -> bool:
+    """Whether an entry that translates a range goes, however it was cached."""
+    at = first
+    for each, match in sorted(zip(drops, matches, strict=True), key=lambda pair: pair[0].first):
+        inside = each.first <= first and last <= each.last
+        overlaps = each.first <= last and first <= each.last
+        if inside or (match is Match.LEAF_OVERLAPS and overlaps):
+            return True
+        if match is not Match.PIECE_INSIDE and each.first <= at <= each.last:
+            at = each.last + 1
+    return at > last
 
 
 @pytest.mark.iommu("CMD3", each="configuration")
@@ -178,7 +192,8 @@ def test_an_invalidation_reaches_its_target(kit: Kit, at: Case) -> None:
         drops = drops_of(at, commands.invalidate_device(target, DEVICE), device=DEVICE)
         left = _reaches(drops, target._replace(tables=False), stage)
         require(not left, f"{at.title}: invalidate_device({_in_words(target)}) leaves {left}: {_said(drops)}")
-    everything = Target(0, (1 << at.format.iova_bits) - 1, 12, None, tables=True)
+    bits = at.format.iova_bits
+    everything = Target(0, (1 << bits) - 1, bits, None, tables=True)
     drops = drops_of(at, commands.invalidate_tag(TAG), device=None)
     left = _reaches([each for each in drops if each.of_tag(TAG)], everything, stage)
     require(not left, f"{at.title}: invalidate_tag({TAG}) leaves {left}: {_said(drops)}")
@@ -256,7 +271,8 @@ def test_illegal_commands_are_refused(kit: Kit, at: Case) -> None:
     commands = at.vendor.commands
     words = [each for _, each in _encoded(at)]
     if isinstance(kit.words, SpecWords):
-        words += [each.words for each in kit.words.command if each.holds(at.format.name, at.vendor.features)]
+        here = [each for each in kit.words.command if each.holds(at.format.name, at.vendor.features)]
+        words += [each.words for each in here if len(each.words) == commands.words]
     layout_of = getattr(commands, "layout", None)
     for each in dict.fromkeys(map(tuple, words)):
         layout = layout_of(each) if layout_of is not None else None

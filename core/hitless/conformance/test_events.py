@@ -13,7 +13,7 @@ from hitless.refresh.commands import Words
 from hitless.units import WORD_MAX
 
 WALK_KINDS = ("not-present", "reserved", "permission")
-OTHER_KINDS = ("range", "access", "owner", "conflict", "blocked", "fetch")
+OTHER_KINDS = ("range", "owner", "blocked", "fetch")
 QUICK = settings(deadline=None, derandomize=True, database=None, max_examples=150)
 
 

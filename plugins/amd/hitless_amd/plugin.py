@@ -1,6 +1,7 @@
 """The plugin object: which strategy answers which hook."""
 
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
 from hitless.hardware.facts import HardwareFacts
@@ -66,6 +67,10 @@ class AmdPlugin:
         from hitless_amd.mutants import mutants  # noqa: PLC0415 - only the checker needs them
 
         return mutants(page_format, features)
+
+    @hookimpl
+    def spec_words(self) -> str:
+        return files(__name__.partition(".")[0]).joinpath("spec_words.toml").read_text(encoding="utf-8")
 
 
 plugin = AmdPlugin()
