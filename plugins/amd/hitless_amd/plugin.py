@@ -6,7 +6,7 @@ from typing import Any
 
 from hitless.hardware.facts import HardwareFacts
 from hitless.pagetable import PageFormat
-from hitless.plugin import API, hookimpl
+from hitless.plugin import API, Capability, hookimpl
 from hitless.refresh.recipes import Recipes, SplitRules
 from hitless_amd import rules
 from hitless_amd.commands import AmdCommands
@@ -67,6 +67,17 @@ class AmdPlugin:
         from hitless_amd.mutants import mutants  # noqa: PLC0415 - only the checker needs them
 
         return mutants(page_format, features)
+
+    @hookimpl
+    def capabilities(self) -> Sequence[Capability]:
+        return [
+            Capability(
+                "amd.trusted-smash",
+                "APM volume 2 15.36.5, PSMASH; AMD-RMP-12",
+                "RMP and IOPTE of a guest-owned 2M page cannot be taken apart together under a trusted device",
+                formats=("amd/v1",),
+            )
+        ]
 
     @hookimpl
     def spec_words(self) -> str:
