@@ -35,7 +35,8 @@ class Case:
     @property
     def vendor(self) -> Vendor:
         """The vendor's record in this configuration."""
-        assert self.configuration is not None
+        if self.configuration is None:
+            raise ValueError(f"{self.rule} is about the plugin as a whole")
         return self.configuration.vendor
 
     @property

@@ -30,7 +30,8 @@ def semantics(vendor: Vendor, words: SpecWords | str) -> Iterator[str]:
         return
     for name, example in {each.name: each for each in words.command}.items():
         if example.holds(vendor.page_format.name, vendor.features):
-            yield f"{name}: {'; '.join(map(effect_text, vendor.commands.decode(_padded(vendor, example.words)))) or 'does nothing'}"
+            effects = vendor.commands.decode(_padded(vendor, example.words))
+            yield f"{name}: {'; '.join(map(effect_text, effects)) or 'does nothing'}"
 
 
 def _padded(vendor: Vendor, words: Sequence[int]) -> tuple[int, ...]:
@@ -54,9 +55,7 @@ def effect_text(effect: Effect) -> str:
             names = ", ".join(sorted(effect.structures)) if effect.structures is not None else "all structures"
             return f"drops cached {names} ({effect.source})"
         case Completes():
-            drained = [
-                name for name, on in (("reads", effect.drains_reads), ("writes", effect.drains_writes)) if on
-            ]
+            drained = [name for name, on in (("reads", effect.drains_reads), ("writes", effect.drains_writes)) if on]
             return f"completes, drains {' and '.join(drained) or 'nothing'} ({effect.source})"
         case Illegal():
             return f"is refused: {effect.why} ({effect.source})"

@@ -33,10 +33,7 @@ def page(report: Report) -> str:
         f" Mutants: {data['mutation']['caught']} of {data['mutation']['mutants']} caught.</p>",
         _list("Capabilities", [f"{c['name']}: {c['why']} ({c['clause']})" for c in data["capabilities"]]),
         _list("Known gaps", [f"{gap['rule']}: {gap['reason']}" for gap in data["gaps"]]),
-        *(
-            _list(f"Declared by {name}, and believed by the checker", lines)
-            for name, lines in data["declared"].items()
-        ),
+        *(_list(f"Declared by {name}, and believed by the checker", lines) for name, lines in data["declared"].items()),
         _matrix(report),
         _rows(report),
         "</body></html>",

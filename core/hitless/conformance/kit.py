@@ -79,7 +79,7 @@ class Kit:
 
     @classmethod
     def _under_development(cls, entry: str, suite: str, formats: tuple[str, ...], folder: Path | None) -> "Kit":
-        module, _, attribute = entry.partition(":")
+        module = entry.partition(":")[0]
         name = module.rpartition(".")[2].removeprefix("hitless_") or module
         registry = VendorRegistry([])
         try:
@@ -121,7 +121,7 @@ class Kit:
 
     @cached_property
     def faults(self) -> dict[str, str]:
-        """What went wrong while the vendor was asked, by the name of the configuration; fills :attr:`configurations`."""
+        """What went wrong while the vendor was asked, by configuration; fills :attr:`configurations`."""
         found: dict[str, str] = {}
         self._configurations = list(self._resolved(found))
         return found

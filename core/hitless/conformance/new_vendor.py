@@ -25,7 +25,8 @@ def write_vendor(name: str, folder: Path, taken: frozenset[str] = frozenset()) -
     """
     if not _NAME.fullmatch(name) or keyword.iskeyword(name):
         raise BadInput(
-            f"{name!r} cannot be a vendor's name", do="use small letters, digits and single underscores, such as acme_v2"
+            f"{name!r} cannot be a vendor's name",
+            do="use small letters, digits and single underscores, such as acme_v2",
         )
     if name in taken:
         raise BadInput(

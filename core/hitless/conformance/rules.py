@@ -46,7 +46,9 @@ _RULES = (
     KitRule("E1", "no command covers more than the smallest legal one for what it targets"),
     KitRule("T1", "no table is ever guest-owned, or mapped writable for a device"),
     KitRule("HOOK1", "the plugin loads: its api number, all required hooks, none that does not exist", _GUIDE),
-    KitRule("HOOK2", "each hook answers in every configuration, without an exception, with the type that is due", _GUIDE),
+    KitRule(
+        "HOOK2", "each hook answers in every configuration, without an exception, with the type that is due", _GUIDE
+    ),
     KitRule("HOOK3", "each hook answers the same question in the same way", _GUIDE),
     KitRule("HOOK4", "each declaration names its source, each feature says what it is", _GUIDE),
     KitRule("HOOK5", "a capability names register field or clause, and waives only what may be waived", _GUIDE),

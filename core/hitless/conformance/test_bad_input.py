@@ -37,6 +37,8 @@ def test_formats_that_do_not_exist_are_refused(kit: Kit, at: Case) -> None:
     try:
         kit.registry.resolve(kit.vendor, f"{kit.vendor}/no-such-format")
     except HitlessError as error:
-        require(at.format.name in str(error), f"an unknown page format is refused without saying which there are: {error}")
+        require(
+            at.format.name in str(error), f"an unknown page format is refused without saying which there are: {error}"
+        )
     else:
         fail(f"{kit.vendor}: page format '{kit.vendor}/no-such-format' is resolved")

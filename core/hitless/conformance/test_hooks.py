@@ -90,9 +90,13 @@ def test_recipes_are_recipes(kit: Kit, at: Case) -> None:
             f"{at.title}: recipe {kind} must be a Recipe or Impossible, not {found!r:.80}",
         )
         if isinstance(found, Recipe):
-            require(1 <= len(found.rounds) <= 3, f"{at.title}: recipe {kind} has {len(found.rounds)} rounds, not 1 to 3")
+            require(
+                1 <= len(found.rounds) <= 3, f"{at.title}: recipe {kind} has {len(found.rounds)} rounds, not 1 to 3"
+            )
     allowed, known = at.vendor.split_rules.leaf_lg2s, at.format.leaf_lg2s
-    require(allowed and list(allowed) == sorted(set(allowed)), f"{at.title}: split_rules.leaf_lg2s must ascend: {allowed}")
+    require(
+        allowed and list(allowed) == sorted(set(allowed)), f"{at.title}: split_rules.leaf_lg2s must ascend: {allowed}"
+    )
     strange = sorted(set(allowed) - set(known))
     require(
         not strange,
@@ -107,7 +111,9 @@ def test_the_same_question_gets_the_same_answer(kit: Kit, at: Case) -> None:
     again = kit.registry.resolve(kit.vendor, at.format.name, at.configuration.features if at.configuration else {})
     one, two = _answers(at.vendor), _answers(again)
     for name in one:
-        require(one[name] == two[name], f"{at.title}: asked twice, {name} differ: {one[name]!r:.120}, {two[name]!r:.120}")
+        require(
+            one[name] == two[name], f"{at.title}: asked twice, {name} differ: {one[name]!r:.120}, {two[name]!r:.120}"
+        )
 
 
 def _answers(vendor: Vendor) -> dict[str, Any]:
@@ -161,7 +167,7 @@ def test_capabilities_are_honest(kit: Kit, at: Case) -> None:
         if owed := sorted(set(each.rules) & set(OWED)):
             fail(
                 f"{at.title}: capability {each.name!r} waives {', '.join(owed)}",
-                why=f"every vendor owes {', '.join(OWED)}; what hardware cannot do is refused, with an Impossible recipe",
+                why=f"every vendor owes {', '.join(OWED)}; what hardware cannot do it refuses, by a recipe Impossible",
             )
         unknown = sorted(set(each.rules) - RULES.keys())
         require(not unknown, f"{at.title}: capability {each.name!r} waives rules that do not exist: {unknown}")
@@ -171,7 +177,7 @@ def test_capabilities_are_honest(kit: Kit, at: Case) -> None:
 
 def named_refusals(kit: Kit, vendor: Vendor) -> Sequence[str]:
     """Reasons of the refusals that a vendor declares."""
-    impossible = [vendor.recipes.of(kind) for kind in (*KINDS, "resize")]  # type: ignore[arg-type]
+    impossible = [vendor.recipes.of(kind) for kind in (*KINDS, "resize")]
     return [
         *(each.reason for each in impossible if isinstance(each, Impossible)),
         *(each.name for each in kit.declared(vendor)),

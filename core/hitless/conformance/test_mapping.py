@@ -38,7 +38,7 @@ class Expected:
     def __init__(self, stage: Stage) -> None:
         self.page = 1 << max(stage.vendor.page_format.leaf_lg2s[0], 12)
         self.stage = stage
-        self.pages = {gpa: GUEST for gpa in range(0, stage.setting.memory, self.page)}
+        self.pages = dict.fromkeys(range(0, stage.setting.memory, self.page), GUEST)
 
     def convert(self, start: int, end: int, owner: int) -> None:
         """Pages get an owner."""
@@ -161,7 +161,7 @@ def test_leaves_are_as_large_as_allowed(kit: Kit, at: Case) -> None:
         require(
             before[largest] == want,
             f"{at.title}: {want} leaves of {lg2_text(largest)} map the guest, memory holds"
-            f" {({lg2_text(lg2): count for lg2, count in before.items()})}",
+            f" { ({lg2_text(lg2): count for lg2, count in before.items()}) }",
         )
         page = stage.setting.memory // 2
         try:
@@ -170,5 +170,7 @@ def test_leaves_are_as_large_as_allowed(kit: Kit, at: Case) -> None:
         except Refused as refused:
             pytest.skip(f"{refused.reason}: {refused.what}")
         after = count_leaves(domain.memory, at.format, domain.planner.root_pa)
-        require(after == before, f"{at.title}: a page went and came back, and the leaves are {dict(after)}, not {dict(before)}")
-
+        require(
+            after == before,
+            f"{at.title}: a page went and came back, and the leaves are {dict(after)}, not {dict(before)}",
+        )

@@ -68,7 +68,9 @@ def test_a_verdict_holds_for_its_block(kit: Kit, at: Case) -> None:
                 start = pa >> found.size_lg2 << found.size_lg2
                 for other in _pages(start, 1 << found.size_lg2):
                     again = _verdict(at, table, other, lg2, trusted=trusted)
-                    require(again.ok == found.ok, f"{where} is {found.ok} for its block, at {other:#x} it is {again.ok}")
+                    require(
+                        again.ok == found.ok, f"{where} is {found.ok} for its block, at {other:#x} it is {again.ok}"
+                    )
 
 
 def _pages(start: int, size: int) -> Iterator[int]:

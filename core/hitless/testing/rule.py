@@ -53,7 +53,9 @@ def run_rule(kit: Kit, rule: str, *, only: Callable[[Case], bool] = lambda _case
         only: which of its cases.
         most: so many failures are enough.
     """
-    passed, failures, skipped = 0, {}, {}
+    passed = 0
+    failures: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     for test, case in _tests(kit, rule):
         if not only(case) or len(failures) >= most:
             continue
@@ -77,5 +79,9 @@ def _tests(kit: Kit, rule: str) -> Iterator[tuple[Callable[[Kit, Any], None], Ca
         module = importlib.import_module(f"hitless.conformance.{each.name}")
         for _, function in inspect.getmembers(module, inspect.isfunction):
             for mark in getattr(function, "pytestmark", ()):
-                if mark.name == "iommu" and mark.args[0] in (rule, "conversion") and function.__module__ == module.__name__:
+                if (
+                    mark.name == "iommu"
+                    and mark.args[0] in (rule, "conversion")
+                    and function.__module__ == module.__name__
+                ):
                     yield from ((function, case) for case in CASES[mark.kwargs["each"]](kit, rule) if case.rule == rule)
