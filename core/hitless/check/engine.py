@@ -16,50 +16,12 @@ from hitless.check.shadow import Shadow
 from hitless.check.spans import FaultSpan, LeafSpan, PointerSpan, Reader, Span, Table
 from hitless.check.subject import Subject
 from hitless.check.verdicts import Verdicts
-from hitless.hardware.facts import Completes, Effect
+from hitless.check.walks import Walks
+from hitless.check.watching import Deferred, Watcher
+from hitless.hardware.facts import Completes
 from hitless.pagetable import READ, WRITE
-from hitless.plan import Barrier, Clean, Fill, Invalidate, Own, Release, Step, Store, Wait
+from hitless.plan import Barrier, Call, Clean, Fill, Invalidate, Own, Release, Step, Store, Wait
 from hitless.units import SPACE, align_down, align_up
-
-
-class Watcher:
-    """What a rule, or a collector, hears; all of it may be left out."""
-
-    def entered(self, engine: "Engine", section: str) -> None:
-        """A section begins; ``end``: refresh has returned."""
-
-    def readable(self, engine: "Engine", span: LeafSpan | FaultSpan) -> None:
-        """A walk may end like this from now on."""
-
-    def went_stale(self, engine: "Engine", fact: Held | Link) -> None:
-        """Memory does not say so any more, but caches may."""
-
-    def stored(self, engine: "Engine", step: Store, table: Table | None, old: int) -> None:
-        """A store was made; to a table that no walker can reach, if ``table`` is None."""
-
-    def filled(self, engine: "Engine", step: Fill) -> None:
-        """A table was filled."""
-
-    def submitted(self, engine: "Engine", step: Invalidate, effects: Sequence[Effect]) -> None:
-        """A command was submitted."""
-
-    def waited(self, engine: "Engine", step: Wait) -> None:
-        """A wait has completed."""
-
-    def owning(self, engine: "Engine", step: Own) -> None:
-        """An owner change is about to happen."""
-
-    def owned(self, engine: "Engine", step: Own, ranges: Sequence[tuple[int, int]]) -> None:
-        """It has happened; the IOVAs whose verdict it may have changed."""
-
-    def released(self, engine: "Engine", step: Release, reachable: Sequence[int]) -> None:
-        """Tables are free; those that a walk may still read."""
-
-    def relinked(self, engine: "Engine", table_pa: int) -> None:
-        """A table that was released may be read again."""
-
-    def ended(self, engine: "Engine") -> None:
-        """Refresh has returned."""
 
 
 @define
@@ -97,6 +59,7 @@ class Engine:
     reader: Reader = field(init=False)
     verdicts: Verdicts = field(init=False)
     root: Table = field(init=False)
+    walks: Walks = field(init=False)
     _released: set[int] = field(factory=set)
     _unsettled: dict[int, list[_Unsettled]] = field(factory=dict)
     _apart: list[tuple[int, int, Window]] = field(factory=list)
@@ -113,6 +76,7 @@ class Engine:
         self.reader = Reader(fmt, self.shadow)
         self.verdicts = Verdicts.of(subject)
         self.root = Table(subject.root_pa, fmt.top.number, 0, READ | WRITE)
+        self.walks = Walks(self.reader, self.root)
 
     def run(self) -> None:
         """All steps, then the end."""
@@ -151,6 +115,8 @@ class Engine:
                 self._wait(step)
             case Own():
                 self._own(step)
+            case Call():
+                self._call(step)
             case Release():
                 reachable = [pa for pa, _ in step.tables if self.reachable(pa)]
                 self._released.update(pa for pa, _ in step.tables)
@@ -158,23 +124,6 @@ class Engine:
                     watcher.released(self, step, reachable)
 
     # -- walks
-
-    def walk(self, iova: int, level: int = 0) -> tuple[Table, Span]:
-        """The table and entry where the walk of an IOVA ends, or that of a level, as memory stands."""
-        table = self.root
-        while True:
-            span = next(self.reader.table(table, iova, iova + 1), None)
-            if span is None:
-                return table, FaultSpan(iova, iova + 1, "range", table.level, table.pa, 0)
-            if not isinstance(span, PointerSpan) or table.level <= level:
-                return table, span
-            table = span.child
-
-    def spans(self, start: int, end: int) -> Iterator[LeafSpan | FaultSpan]:
-        """How the walks of a range end, as memory stands, clipped to the range."""
-        for _, span in self.reader.below(self.root, start, end):
-            if not isinstance(span, PointerSpan):
-                yield span.clip(start, end)
 
     def older(self, start: int, end: int) -> Iterator[LeafSpan | FaultSpan]:
         """How walks of a range may end besides: by words that were overwritten and have not settled."""
@@ -202,7 +151,7 @@ class Engine:
 
     def _locate(self, step: Store) -> Table | None:
         """The reachable table that a store writes to."""
-        table, _ = self.walk(step.iova, step.level)
+        table, _ = self.walks.walk(step.iova, step.level)
         size = 1 << self.subject.vendor.page_format.levels[table.level].table_lg2
         if table.pa <= step.pa < table.pa + size:
             return table
@@ -222,6 +171,7 @@ class Engine:
             window = Window()
             self._unsettled.setdefault(pa, []).append(_Unsettled(self.root, _NOTHING, window))
             old = self.shadow.store(pa, word)
+            self.walks.forget()
             self._apart.append((pa, old, window))
             return old
         index = (pa - table.pa) >> 3
@@ -230,7 +180,9 @@ class Engine:
         self._unsettled.setdefault(pa, []).append(_Unsettled(table, span, window))
         self._leave(table, span, window)
         old = self.shadow.store(pa, word)
-        self._enter(table, self.reader.entry(table, index, word))
+        new = self.reader.entry(table, index, word)
+        self.walks.forget(paths=isinstance(span, PointerSpan) or isinstance(new, PointerSpan))
+        self._enter(table, new)
         return old
 
     def _leave(self, table: Table, span: Span, window: Window) -> None:
@@ -410,6 +362,7 @@ class Engine:
         self._released.discard(step.pa)
         if table is None or not self.links.walkers(step.pa):
             self.shadow.fill(step)
+            self.walks.forget()
         else:  # too late: each word is a store to a table that walkers can reach
             words = {
                 run.pa + 8 * i: (run.first + i * run.increment) & MASK64
@@ -468,6 +421,21 @@ class Engine:
             self.queues.forget_pa(step.start_pa, step.end_pa, devices=step.drops == "iotlb+atc")
         for watcher in self.watchers:
             watcher.owned(self, step, ranges)
+
+    def _call(self, step: Call) -> None:
+        """What a call does, one after the other; where requests are held, they see only what stands in the end."""
+        if not step.held:
+            for effect in step.effects:
+                self.step(effect)
+            return
+        watchers, self.watchers = self.watchers, (deferred := Deferred(self.watchers),)
+        for effect in step.effects:
+            self.step(effect)
+            if isinstance(effect, Store):
+                self.shadow.clean(Clean(effect.pa, 8))
+                self._barrier()
+        self.watchers = watchers
+        deferred.catch_up(self)
 
     def beside(self, start: int, end: int) -> list[tuple[LeafSpan, Window]]:
         """Leaves that are readable though memory does not lead to them, or says otherwise by now."""

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 
 from attrs import define, field
 
-from hitless.check.engine import Engine, Watcher
+from hitless.check.engine import Engine
 from hitless.check.held import OPEN, Held, Link
 from hitless.check.report import Violation
 from hitless.check.rules.base import OutcomeRule, Seen, describe
 from hitless.check.spans import FaultSpan, LeafSpan
 from hitless.check.subject import TruthRun
+from hitless.check.watching import Watcher
 from hitless.plan import Own
 
 _UNSAFE = frozenset({"machine-check", "poison", "integrity"})
@@ -38,7 +39,7 @@ class Judge(Watcher):
 
     def owned(self, engine: Engine, step: Own, ranges: Sequence[tuple[int, int]]) -> None:
         for start, end in ranges:
-            for span in (*engine.spans(start, end), *(span for span, _ in engine.beside(start, end))):
+            for span in (*engine.walks.spans(start, end), *(span for span, _ in engine.beside(start, end))):
                 self._span(engine, span, "running")
             if not engine.verdicts.cached:
                 for fact in engine.facts.over(start, end):
@@ -52,7 +53,7 @@ class Judge(Watcher):
     def _range(self, engine: Engine, moment: str) -> None:
         """All that converts: memory, and whatever may be cached or in flight."""
         for run in engine.subject.truth.converting:
-            for span in engine.spans(run.start, run.end):
+            for span in engine.walks.spans(run.start, run.end):
                 self._span(engine, span, moment)
             for span in engine.older(run.start, run.end):
                 self._span(engine, span, moment)

@@ -5,10 +5,11 @@ from typing import TypeAlias
 
 from attrs import define, field, frozen
 
-from hitless.check.engine import Engine, Watcher
+from hitless.check.engine import Engine
 from hitless.check.held import Held
 from hitless.check.spans import FaultSpan, LeafSpan
 from hitless.check.subject import Subject
+from hitless.check.watching import Watcher
 from hitless.ownership import Verdict
 from hitless.pagetable import READ, WRITE
 from hitless.plan import Own, Release
@@ -89,7 +90,7 @@ class _Collector(Watcher):
 
     def owned(self, engine: Engine, step: Own, ranges: Sequence[tuple[int, int]]) -> None:
         for start, end in ranges:
-            for span in (*engine.spans(start, end), *(span for span, _ in engine.beside(start, end))):
+            for span in (*engine.walks.spans(start, end), *(span for span, _ in engine.beside(start, end))):
                 self.readable(engine, span)
         if engine.verdicts.cached:
             return
@@ -112,7 +113,7 @@ def observe(subject: Subject) -> Observation:
         for place, leaves in _cached(engine, size):
             pairs.update((place, frozenset(pair)) for pair in _overlapping(leaves))
 
-    for span in engine.spans(0, size):
+    for span in engine.walks.spans(0, size):
         collector.readable(engine, span)
     look()
     for number, (_, step) in enumerate(subject.steps):
@@ -125,7 +126,7 @@ def observe(subject: Subject) -> Observation:
 
 def _possible(engine: Engine, size: int) -> list[Held]:
     """Stale facts, and what memory says now."""
-    now = [fact for span in engine.spans(0, size) for fact in engine.cacheable(span)]
+    now = [fact for span in engine.walks.spans(0, size) for fact in engine.cacheable(span)]
     return [*engine.facts.all(), *now]
 
 

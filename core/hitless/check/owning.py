@@ -19,7 +19,7 @@ class OwnerChange:
 
     def __init__(self, engine: "Engine", ranges: Sequence[tuple[int, int]]) -> None:
         self._engine = engine
-        spans = (span for start, end in ranges for span in engine.spans(start, end))
+        spans = (span for start, end in ranges for span in engine.walks.spans(start, end))
         self._beside = [each for start, end in ranges for each in engine.beside(start, end)]
         self._ranges = ranges
         self._was: list[Held] = [

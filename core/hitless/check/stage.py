@@ -200,8 +200,25 @@ class Stage:
         return subject_of(domain, truth, steps, memory=memory, owners=owners)
 
     def convert(self, ranges: Sequence[tuple[int, int]], owner: int) -> None:
-        """Carry a conversion out: how a scenario gets to where its plan begins."""
-        self.guest.convert(ranges, owner)
+        """Carry a conversion out: how a scenario gets to where its plan begins.
+
+        Nobody looks at it, so what could be done only with a break is done.
+        """
+        with self._at_rest():
+            self.guest.convert(ranges, owner)
+
+    @contextmanager
+    def _at_rest(self) -> Iterator[None]:
+        """No device does DMA meanwhile."""
+        before = [(domain.settings, domain.planner.assembler) for domain in self.domains]
+        for domain in self.domains:
+            domain.settings = attrs.evolve(domain.settings, allow_break=True)
+            domain.planner.assembler = attrs.evolve(domain.planner.assembler, allow_break=True)
+        try:
+            yield
+        finally:
+            for domain, (settings, assembler) in zip(self.domains, before, strict=True):
+                domain.settings, domain.planner.assembler = settings, assembler
 
     def share_all(self) -> None:
         """Make all of the guest's memory shared."""

@@ -3,6 +3,7 @@
 from hitless.plan.steps import (
     SECTIONS,
     Barrier,
+    Call,
     Clean,
     Fill,
     FillRun,
@@ -15,12 +16,14 @@ from hitless.plan.steps import (
     Step,
     Store,
     Wait,
+    effects_of,
 )
 from hitless.plan.text import format_plan, format_step, parse_plan
 
 __all__ = [
     "SECTIONS",
     "Barrier",
+    "Call",
     "Clean",
     "Fill",
     "FillRun",
@@ -33,6 +36,7 @@ __all__ = [
     "Step",
     "Store",
     "Wait",
+    "effects_of",
     "format_plan",
     "format_step",
     "parse_plan",

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import pluggy
 
 from hitless.guest_memfd.conversion import ConversionRecord
+from hitless.hardware.emulator import Emulator
 from hitless.hardware.facts import Commands, Events, HardwareFacts
 from hitless.hardware.structures import Structures
 from hitless.ownership import Ownership
@@ -92,6 +93,17 @@ class StructuresHook(Protocol):
         """Reader and writer of device table, context entries, stream table and the like.
 
         Optional: without it, a unit takes each device's root table, format and tag from the domain.
+        """
+
+
+class EmulatorHook(Protocol):
+    """QEMU's emulation of the vendor's units."""
+
+    def emulator(self, page_format: PageFormat, features: Any) -> Emulator:
+        """How the emulation is started and driven, and what it does otherwise.
+
+        Optional: without it, the vendor has the machine in memory alone. A format that is not emulated says so in
+        :meth:`hitless.hardware.emulator.Emulator.unable`.
         """
 
 
@@ -194,6 +206,11 @@ class Specs:
         """See :class:`StructuresHook`."""
         raise NotImplementedError
 
+    @hookspec(firstresult=True)
+    def emulator(self, page_format: PageFormat, features: Any) -> Emulator:
+        """See :class:`EmulatorHook`."""
+        raise NotImplementedError
+
     @hookspec
     def rules(self, page_format: PageFormat, features: Any) -> Sequence[Callable[[], Any]]:
         """See :class:`RulesHook`."""
@@ -222,5 +239,5 @@ class Specs:
 STRATEGIES = ("split_rules", "recipes", "commands", "events", "hardware", "ownership")
 """Hooks that take a format and features; each gives one field of the Vendor record."""
 
-OPTIONAL = ("structures",)
+OPTIONAL = ("structures", "emulator")
 """The same, for what a vendor may leave out: its field is then None."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from hitless.pagetable import PageFormat
-from hitless.plan import Fill, Step, Store
+from hitless.plan import Fill, Step, Store, effects_of
 
 
 def table_levels(steps: Iterable[Step], fmt: PageFormat) -> dict[int, int]:
@@ -11,7 +11,7 @@ def table_levels(steps: Iterable[Step], fmt: PageFormat) -> dict[int, int]:
     levels: dict[int, int] = {}
     links: list[tuple[int, int]] = []
     fills: dict[int, Fill] = {}
-    for step in steps:
+    for step in effects_of(steps):
         if isinstance(step, Store):
             links.append((step.new, step.level))
         elif isinstance(step, Fill):

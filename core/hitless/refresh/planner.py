@@ -5,7 +5,7 @@ from attrs import define, field
 from hitless.errors import HitlessError
 from hitless.memory import PhysicalMemory
 from hitless.pagetable import WalkFault
-from hitless.plan import Own, Plan
+from hitless.plan import Plan
 from hitless.refresh.assemble import Assembler
 from hitless.refresh.build import Builder, Tables
 from hitless.refresh.changes import Changes
@@ -40,17 +40,16 @@ class Planner:
     assembler: Assembler
     root_pa: int
 
-    def plan(self, name: str, request: PlanRequest, own: list[Own], *, tables: Tables | None = None) -> Prepared:
+    def plan(self, name: str, request: PlanRequest, *, tables: Tables | None = None) -> Prepared:
         """The plan of one conversion; nothing is written, new tables are allocated.
 
         Args:
             name: of the notifier.
             request: ranges and layout.
-            own: owner changes that the vendor's choreography asks for.
             tables: another source of table memory than the address space's own.
 
         Raises:
-            OutOfTableMemory, Refused: nothing is allocated then.
+            OutOfTableMemory, Refused, Pinned: nothing is allocated then.
         """
         fmt = self.assembler.fmt
         source = tables or self.tables
@@ -62,12 +61,16 @@ class Planner:
             self._check(request)
             survey.root(self.root_pa, request.ranges)
             changes = survey.changes
+            if request.owned:
+                changes.settle()
+            isolate = self.assembler.isolate(changes, request.owners)
+            before, own, after = request.owners.change(changes, isolate)
             plan = Plan(
                 name,
                 self.assembler.prepare(builder.fills),
-                self.assembler.isolate(changes),
+                [*isolate, *before],
                 list(own),
-                self.assembler.refresh(changes),
+                [*after, *self.assembler.refresh(changes, request.owners)],
             )
         except HitlessError:
             give_back(source, builder.allocated)

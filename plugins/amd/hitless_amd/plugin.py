@@ -10,6 +10,7 @@ from hitless.plugin import API, Capability, hookimpl
 from hitless.refresh.recipes import Recipes, SplitRules
 from hitless_amd import rules
 from hitless_amd.commands import AmdCommands
+from hitless_amd.emulator import AmdEmulator
 from hitless_amd.events import AmdEvents
 from hitless_amd.features import AmdFeatures
 from hitless_amd.formats import v1_format, v2_format
@@ -61,6 +62,10 @@ class AmdPlugin:
     @hookimpl
     def structures(self, page_format: PageFormat, features: AmdFeatures) -> AmdStructures:
         return AmdStructures(page_format, features)
+
+    @hookimpl
+    def emulator(self, page_format: PageFormat, features: AmdFeatures) -> AmdEmulator:
+        return AmdEmulator(page_format, features)
 
     @hookimpl
     def mutants(self, page_format: PageFormat, features: AmdFeatures) -> Sequence[Any]:

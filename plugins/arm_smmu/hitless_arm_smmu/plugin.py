@@ -10,6 +10,7 @@ from hitless.plugin import API, hookimpl
 from hitless.refresh.recipes import Recipes, SplitRules
 from hitless_arm_smmu import rules
 from hitless_arm_smmu.commands import ArmSmmuCommands
+from hitless_arm_smmu.emulator import ArmSmmuEmulator
 from hitless_arm_smmu.events import ArmSmmuEvents
 from hitless_arm_smmu.features import ArmSmmuFeatures
 from hitless_arm_smmu.ownership import Gpt
@@ -59,6 +60,10 @@ class ArmSmmuPlugin:
     @hookimpl
     def ownership(self, page_format: PageFormat, features: ArmSmmuFeatures) -> Gpt:
         return Gpt(features)
+
+    @hookimpl
+    def emulator(self, page_format: PageFormat, features: ArmSmmuFeatures) -> ArmSmmuEmulator:
+        return ArmSmmuEmulator(page_format, features)
 
     @hookimpl
     def mutants(self, page_format: PageFormat, features: ArmSmmuFeatures) -> Sequence[Any]:

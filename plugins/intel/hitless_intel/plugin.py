@@ -10,6 +10,7 @@ from hitless.plugin import API, hookimpl
 from hitless.refresh.recipes import Recipes, SplitRules
 from hitless_intel import formats, rules
 from hitless_intel.commands import IntelCommands
+from hitless_intel.emulator import IntelEmulator
 from hitless_intel.events import IntelEvents
 from hitless_intel.features import FIRST_STAGE, SECOND_STAGE, IntelFeatures
 from hitless_intel.ownership import Tdx
@@ -60,6 +61,10 @@ class IntelPlugin:
     @hookimpl
     def ownership(self, page_format: PageFormat, features: IntelFeatures) -> Tdx:
         return Tdx()
+
+    @hookimpl
+    def emulator(self, page_format: PageFormat, features: IntelFeatures) -> IntelEmulator:
+        return IntelEmulator(page_format, features)
 
     @hookimpl
     def mutants(self, page_format: PageFormat, features: IntelFeatures) -> Sequence[Any]:

@@ -117,7 +117,7 @@ class Situation:
 
     def carry_out(self, stage: Stage, sizes: Sizes) -> None:
         """Really do it."""
-        stage.convert(self.ranges(sizes), self.owner)
+        stage.guest.convert(self.ranges(sizes), self.owner)
 
 
 # -- what happens before

@@ -32,7 +32,7 @@ from hitless.hardware.caches import CachedLeaf, CachedTable
 from hitless.hardware.vendor import Vendor
 from hitless.ownership import OwnerTable
 from hitless.pagetable import READ, WRITE, WalkFault
-from hitless.plan import Barrier, Clean, Own, Release, Section, Step, Store, Wait, parse_plan
+from hitless.plan import Barrier, Call, Clean, Own, Release, Section, Step, Store, Wait, effects_of, parse_plan
 from hitless.refresh.executor import Executor
 from hitless.refresh.levels import table_levels
 from hitless.units import PAGE_LG2
@@ -161,9 +161,15 @@ class Replay(Walking):
         """
         while self.now < (len(self.steps) if until is None else until):
             step = self.steps[self.now][1]
-            self._before(step)
+            for each in effects_of([step]):
+                self._before(each)
             self._do(step)
             match step:
+                case Call(effects=effects, held=True):  # nothing of it is seen before all of it is
+                    for each in effects:
+                        if isinstance(each, Store):
+                            self.words.clean(Clean(each.pa, 8))
+                    self.words.barrier()
                 case Clean():
                     self.words.clean(step)
                 case Barrier():

@@ -5,11 +5,12 @@ from typing import ClassVar, NamedTuple
 
 from attrs import define
 
-from hitless.check.engine import Engine, Watcher
+from hitless.check.engine import Engine
 from hitless.check.held import Held, Link
 from hitless.check.report import Violation
 from hitless.check.spans import FaultSpan, LeafSpan
 from hitless.check.subject import Subject, TruthRun
+from hitless.check.watching import Watcher
 from hitless.pagetable import READ, WRITE
 from hitless.units import lg2_text
 

@@ -32,7 +32,7 @@ def _remade(engine: Engine, fact: Held) -> bool:
     places = fact.alive & engine.places.caches
     return all(
         any(_same(each, fact) and not places & ~each.alive for each in engine.cacheable(span))
-        for span in engine.spans(fact.start, fact.end)
+        for span in engine.walks.spans(fact.start, fact.end)
     )
 
 

@@ -8,7 +8,7 @@ from attrs import define
 from hitless.check.engine import Engine
 from hitless.check.rules.base import Rule, converting_edges, describe
 from hitless.check.spans import FaultSpan, LeafSpan
-from hitless.ownership import GUEST, Boundary
+from hitless.ownership import GUEST, Boundary, size_class
 from hitless.plan import Own
 from hitless.units import lg2_text
 
@@ -37,7 +37,7 @@ class Boundaries(Rule):
         for edge in converting_edges(engine.subject, at_rest=at_rest):
             if policy.boundary is Boundary.CHECK_UNIT and edge % (1 << policy.check_unit_lg2) == 0:
                 continue
-            for span in engine.spans(edge - 1, edge + 1):
+            for span in engine.walks.spans(edge - 1, edge + 1):
                 if isinstance(span, LeafSpan) and edge % (1 << span.leaf_lg2):
                     text = f"a leaf of {lg2_text(span.leaf_lg2)} spans the owner transition at {edge:#x}"
                     held = describe(span, engine.subject)
@@ -65,24 +65,19 @@ class SizesAgree(Rule):
 
     def owned(self, engine: Engine, step: Own, ranges: Sequence[tuple[int, int]]) -> None:
         for start, end in ranges if engine.subject.grants(GUEST) else ():
-            for span in engine.spans(start, end):
+            for span in engine.walks.spans(start, end):
                 self.readable(engine, span)
 
     def _compare(self, engine: Engine, span: LeafSpan) -> None:
         classes = engine.subject.vendor.ownership.size_classes
         if not classes or not engine.subject.grants(GUEST):
             return
-        mine = _class(span.leaf_lg2, classes)
+        mine = size_class(span.leaf_lg2, classes)
         end_pa = span.oa + span.end - span.start
         for start, end, owner, entry_lg2 in engine.verdicts.owners.entries(span.oa, end_pa):
-            if owner == GUEST and _class(entry_lg2, classes) != mine:
+            if owner == GUEST and size_class(entry_lg2, classes) != mine:
                 at = span.start + start - span.oa
                 leaf, entry = lg2_text(span.leaf_lg2), lg2_text(entry_lg2)
                 text = f"a leaf of {leaf} leads to a guest-owned page with an entry of {entry}"
                 self.broken(engine, at, at + end - start, text, where="memory", held=describe(span, engine.subject))
                 return
-
-
-def _class(size_lg2: int, classes: Sequence[int]) -> int:
-    """The largest class that is not above a size."""
-    return max((each for each in classes if each <= size_lg2), default=0)

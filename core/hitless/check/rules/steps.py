@@ -229,7 +229,7 @@ class SmallestCommand(Rule):
         subject = engine.subject
         for start, end in ranges if subject.vendor.ownership.invalidate_after else ():
             for run in (each for each in subject.truth.inside(start, end) if each.converts):
-                for span in engine.spans(run.start, run.end):
+                for span in engine.walks.spans(run.start, run.end):
                     if isinstance(span, LeafSpan):
                         self._need(engine, _leaves(span))
 

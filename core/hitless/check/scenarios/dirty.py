@@ -29,7 +29,7 @@ def _raced(backing: str, owner: int, *, holds: bool) -> Attempt:
                     stage.hide(_PAGE)
                 (neighbour, _), (other, _) = stage.ranges([*pages(_NEIGHBOUR), *pages(_OTHER)])
                 race = Race(stage, stage.domains[0], [(moment, neighbour), (moment + 1, other)], holds)
-                race.run(lambda: stage.convert(stage.ranges(pages(_PAGE)), owner))
+                race.run(lambda: stage.guest.convert(stage.ranges(pages(_PAGE)), owner))
                 for iova in race.forgotten():
                     what = f"the write to {iova:#x} at moment {moment} is marked nowhere"
                     report.add(Violation("D1", moment, iova, iova + PAGE, what, do=_DO))
