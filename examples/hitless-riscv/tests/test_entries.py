@@ -14,9 +14,7 @@ V, R, W, X, U, G, A, D, N = 1, 2, 4, 8, 16, 32, 64, 128, 1 << 63
 NC, IO = 1 << 61, 2 << 61
 RW = READ | WRITE
 MODES = ("sv39", "sv48", "sv57")
-FORMATS = {
-    f"{cls.__name__} {mode}": cls(SvConfig(mode=mode)) for cls in (Stage1, Stage2) for mode in MODES
-} | {
+FORMATS = {f"{cls.__name__} {mode}": cls(SvConfig(mode=mode)) for cls in (Stage1, Stage2) for mode in MODES} | {
     "software marks": Stage2(SvConfig(hardware_ad=False)),
     "no svpbmt": Stage2(SvConfig(svpbmt=False)),
     "svrsw60t59b": Stage1(SvConfig(svrsw60t59b=True)),

@@ -75,13 +75,10 @@ class AmdPlugin:
 
     @hookimpl
     def capabilities(self) -> Sequence[Capability]:
+        why = "without the firmware engine, RMP and IOPTE of a guest-owned 2M page change one after the other"
         return [
-            Capability(
-                "amd.trusted-smash",
-                "APM volume 2 15.36.5, PSMASH; AMD-RMP-12",
-                "RMP and IOPTE of a guest-owned 2M page cannot be taken apart together under a trusted device",
-                formats=("amd/v1",),
-            )
+            Capability(f"amd.trusted-{kind}", "58151, capability bits 6 and 7; AMD-RMP-12", why, formats=("amd/v1",))
+            for kind in ("smash", "unsmash")
         ]
 
     @hookimpl
