@@ -93,6 +93,11 @@ class Where:
     pasid: int | None
     settings: Sequence[str]
 
+    @classmethod
+    def nothing(cls) -> "Where":
+        """None of the options."""
+        return cls(None, (), None, None, None, None, None, ())
+
 
 _RAW = (
     click.option("--base", type=Word(), metavar="ADDR", help="A raw image begins at this address.  [default: 0]"),

@@ -20,6 +20,7 @@ _COMMANDS = {
     "check": "check plans over every interleaving, and the checker by mutants",
     "inspect": "decode the tables in a memory image: what is mapped, and what is wrong",
     "audit": "hold the tables in a memory image against the static rules",
+    "diff": "what changed in address spaces from one memory image to another",
     "explain": "decode entries, structures, commands and events of a vendor",
     "vectors": "replay recorded page tables word by word, and make such recordings",
     "new-vendor": "write a small vendor that passes the conformance kit, to be changed file by file",

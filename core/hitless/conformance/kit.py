@@ -188,6 +188,16 @@ class Kit:
 
     # -- configurations
 
+    def changed(self, configuration: Configuration, features: Mapping[str, Any]) -> Configuration | None:
+        """A configuration with some features more; None: there is no such hardware."""
+        wanted, name = {**configuration.features, **features}, configuration.vendor.page_format.name
+        try:
+            if self.registry.feature_faults(self.vendor, wanted, page_format=name):
+                return None
+            return next(self._configured(name, wanted, {}, default=False), None)
+        except HitlessError:
+            return None
+
     def _resolved(self, faults: dict[str, str]) -> Iterator[Configuration]:
         try:
             names = self.registry.format_names(self.vendor)

@@ -10,7 +10,7 @@ from hitless.conformance.failing import asked, fail, require
 from hitless.conformance.kit import Kit
 from hitless.errors import Refused
 from hitless.ownership import GUEST, HOST, OwnerChange, OwnerTable, Verdict
-from hitless.plan import Call, Own, Step
+from hitless.plan import Own, effects_of
 from hitless.units import PAGE
 
 _SPAN = 8 << 20
@@ -93,7 +93,8 @@ def _apply(at: Case, table: OwnerTable, changes: list[OwnerChange]) -> None:
         found = at.vendor.ownership.own(table, changes, trusted=False, allow_break=False)
     except Refused as refused:
         fail(f"{at.title}: an owner change under a device that is not trusted is refused: {refused}")
-    owns = [own for step in (*found.before, *found.own, *found.after) for own in _owns(step)]
+    steps = [*found.before, *found.own, *found.after]
+    owns = [step for step in effects_of(steps) if isinstance(step, Own)]
     for own in owns:
         table.apply(own)
     if not owns:
@@ -105,15 +106,6 @@ def _apply(at: Case, table: OwnerTable, changes: list[OwnerChange]) -> None:
             table.owner(pa) == owner,
             f"{at.title}: own() of {changes} leaves the page at {pa:#x} to owner {table.owner(pa)}, not {owner}",
         )
-
-
-def _owns(step: Step) -> Iterator[Own]:
-    """The owner changes of a step, those of a call included."""
-    if isinstance(step, Own):
-        yield step
-    elif isinstance(step, Call):
-        for effect in step.effects:
-            yield from _owns(effect)
 
 
 @pytest.mark.iommu("OWN3", each="configuration")

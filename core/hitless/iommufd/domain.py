@@ -22,7 +22,7 @@ from hitless.iommufd.nested import GuestStage
 from hitless.iommufd.owning import DomainOwners, entry_lg2
 from hitless.iommufd.performing import Performer
 from hitless.memory import PageAllocator, PhysicalMemory
-from hitless.ownership import Boundary, OwnerTable, Policy
+from hitless.ownership import Boundary, Ownership, OwnerTable, Policy
 from hitless.pagetable import READ, WRITE
 from hitless.plan import Plan, Step
 from hitless.refresh.assemble import Assembler
@@ -58,9 +58,9 @@ class DomainSettings:
 class Domain:
     """One domain; make it with :meth:`open`.
 
-    ``owners`` is the owner table that its units consult (RMP, GPT, ...). ``ioas``: which IOVAs lead to which guest
-    memory; None: an IOVA is a guest physical address. ``stage1``: the guest's own tables over this domain's, which
-    is then a nest parent.
+    ``owners`` is the owner table that its units consult (RMP, GPT, ...), ``choreography`` what its plans are made by.
+    ``ioas``: which IOVAs lead to which guest memory; None: an IOVA is a guest physical address. ``stage1``: the guest's
+    own tables over this domain's, which is then a nest parent.
     """
 
     name: str
@@ -80,11 +80,13 @@ class Domain:
     fenced: list[str] = field(factory=list)
     cuts: int = 0
     merges: int = 0
+    choreography: Ownership = field(init=False)
     performer: Performer = field(init=False)
     _pending: dict[int, Prepared] = field(factory=dict)
     _lock: threading.RLock = field(factory=threading.RLock)
 
     def __attrs_post_init__(self) -> None:
+        self.choreography = self.vendor.ownership
         self.performer = Performer(self)
 
     @classmethod

@@ -13,22 +13,19 @@ from hitless.check.mutants import (
     Harmless,
     Mutant,
     Reason,
-    Rules,
     changed,
     neighbours,
     recoded,
     refilled,
-    without,
 )
 from hitless.check.mutants import situations as at
-from hitless.check.mutants.declared import own_drops
-from hitless.check.stage import Setting
 from hitless.check.subject import Subject
 from hitless.hardware.vendor import Vendor
 from hitless.pagetable import PageFormat
-from hitless.plan import Barrier, Invalidate, Section, Step, Store
+from hitless.plan import Barrier, Invalidate, Step, Store
 from hitless.refresh.commands import Words
 from hitless_amd.features import AmdFeatures
+from hitless_amd.owner_mutants import OWNER_MUTANTS
 from hitless_amd.v1 import FC
 
 _S, _PDE, _GN, _RESERVED = 1, 2, 4, 8
@@ -103,36 +100,12 @@ def _next_level_too_high(subject: Subject) -> Subject | None:
     return changed(subject, [(section, each(step)) for section, step in subject.steps])
 
 
-def _uncut(section: Section, step: Step) -> bool:
-    return section in ("prepare", "isolate")
-
-
-def _mixed(declared: Declared) -> Rules:
-    """Unless RMPUPDATE itself drops it, the old verdict on the whole 2M stays cached."""
-    stays = set() if own_drops(declared.vendor) else {"F1", *LEFT}
-    return {"N1"} | stays | ({"B1"} if declared.bounded else set())
-
-
-def _merging(setting: Setting) -> Setting:
-    return attrs.evolve(setting, merge="at_once")
-
-
-def _forced(setting: Setting) -> Setting:
-    return attrs.evolve(setting, allow_break=True)
-
-
 def _v1(why: str) -> Callable[[Vendor], str]:
     return lambda vendor: "" if vendor.page_format.stage == "2" else why
 
 
 def _v2(vendor: Vendor) -> str:
     return "" if vendor.page_format.stage == "1" else "v1 tables have no PASID, and their commands no GN (AMD-INV-7)"
-
-
-def _checked(vendor: Vendor) -> str:
-    if vendor.features.snp and vendor.page_format.stage == "2":
-        return ""
-    return "no RMP is consulted with these features (AMD-RMP-5, AMD-RMP-15)"
 
 
 def _erratum(vendor: Vendor) -> str:
@@ -266,43 +239,12 @@ def _unspread(step: Step) -> Step:
     return attrs.evolve(step, spread=[]) if isinstance(step, Store) else step
 
 
-_OWNERS: tuple[Mutant, ...] = (
-    Mutant(
-        "amd.rmp-mixed-under-2m",
-        (12,),
-        "the RMP turns mixed under a 2M entry that was never cut (AMD-RMP-11)",
-        at.HIDE_IN_PLACE,
-        _mixed,
-        lambda subject: without(subject, _uncut),
-        why_not=_checked,
-    ),
-    Mutant(
-        "amd.merge-over-4k-rmp",
-        (39,),
-        "leaves are merged to 2M over 4K RMP entries, under a trusted device (AMD-RMP-9)",
-        at.HIDE_REST_TRUSTED,
-        lambda _: {"C2", "N1", "S1"},
-        staged_as=_merging,
-        why_not=_checked,
-    ),
-    Mutant(
-        "amd.smash-under-trusted-device",
-        (12,),
-        "PSMASH after the cut, under a trusted device: in between entry and RMP differ in size (AMD-RMP-12)",
-        at.SHOW_TRUSTED,
-        lambda _: {"N1", "S1"},
-        staged_as=_forced,
-        why_not=_checked,
-    ),
-)
-
-
 def mutants(page_format: PageFormat, features: AmdFeatures) -> Sequence[Mutant | Harmless | Reason]:
     """AMD's own mutants, harmless changes and reasons."""
     return (
         *_COMMANDS,
         *_ENTRIES,
-        *_OWNERS,
+        *OWNER_MUTANTS,
         Harmless(
             "amd.unaligned-size-code",
             "a size code from an unaligned start: it codes a larger block around it (AMD-CMD-8)",
