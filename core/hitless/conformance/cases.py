@@ -147,7 +147,7 @@ def _holding(kit: Kit, rule: str, kind: str) -> Iterator[tuple[Configuration, Sp
 
 
 def _leaf_words(kit: Kit, rule: str) -> Iterator[Case]:
-    """Each example of a leaf; sizes without one are tried with the features of one, and are a case of their own else."""
+    """Each example of a leaf; a size without one is tried with the features of one, else it is a case of its own."""
     seen: set[tuple[str, int]] = set()
     for configuration, word in _holding(kit, rule, "leaf"):
         fmt = configuration.vendor.page_format
