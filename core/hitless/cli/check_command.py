@@ -13,10 +13,10 @@ from hitless.check.scenarios import SCENARIOS
 from hitless.check.suite import feature_sets
 from hitless.cli.check_config import config_tasks
 from hitless.cli.check_qemu import witness_tasks
-from hitless.cli.check_table import show_findings, show_refusals, tell_broken
+from hitless.cli.check_table import report_of, show_findings, show_refusals, tell_broken
 from hitless.cli.main import STATUS, again
 from hitless.cli.options import given_features
-from hitless.cli.output import json_option, write_json
+from hitless.cli.output import json_option, report_option, write_json, write_report
 from hitless.cli.progress import progress_bars
 from hitless.cli.text import plain
 from hitless.config import open_registry
@@ -55,6 +55,7 @@ _SMALL = 60
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes at once.  [default: one a processor]")
 @click.option("--replay", metavar="FILE.py", help="Write the first violation as a program that replays it.")
 @click.option("--quiet", is_flag=True, help="No progress, no tables.")
+@report_option
 @json_option
 @click.pass_context
 def command(
@@ -73,6 +74,7 @@ def command(
     replay: str | None,
     quiet: bool,
     json_file: str | None,
+    report_file: str | None,
 ) -> int:
     """Check plans over every interleaving of DMA, walks, caches and commands.
 
@@ -82,7 +84,7 @@ def command(
     \b
     hitless check --vendor amd --scenario one-page-in-2m
     hitless check --mutants --deletion
-    hitless check --mutant generic.no-wait --vendor intel --replay no_wait.py
+    hitless check --mutant generic.no-wait --vendor intel --replay no_wait.py --report no_wait.html
     hitless check --machine qemu --vendor amd
     """
     problems: list[str]
@@ -109,6 +111,8 @@ def command(
     wrong = any(each.rules for each in found.mutants) if mutant else found.wrong
     status = 1 if wrong else 2 if problems else 0
     ctx.meta[STATUS] = status
+    if report_file is not None:
+        write_report(report_file, report_of(found))
     _report(found, problems, json_file, replay, quiet=quiet, told_mutant=mutant is not None)
     return status
 

@@ -8,14 +8,15 @@ import click
 
 from hitless.cli.main import STATUS, again
 from hitless.cli.options import configured, set_up
-from hitless.cli.output import write_json
+from hitless.cli.output import report_option, write_json, write_report
 from hitless.cli.progress import progress_bars
 from hitless.cli.run_table import show_result
 from hitless.cli.text import plain
 from hitless.config import Backing
 from hitless.errors import BadInput
 from hitless.guest_memfd.log import LogFile, highest_end, open_log
-from hitless.run import Check, MachineName, RunResult, run_log
+from hitless.report.build import run_page
+from hitless.run import Check, MachineName, Row, RunResult, run_log
 from hitless.units import align_up
 
 _GIB_LG2 = 30
@@ -58,6 +59,7 @@ class _Which(click.Choice[str]):
     help="Where: on units of the model, or on QEMU's emulated ones.",
 )
 @click.option("--quiet", is_flag=True, help="No progress, no tables.")
+@report_option
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -74,6 +76,7 @@ def command(
     check: Check | None,
     machine: MachineName,
     quiet: bool,
+    report_file: str | None,
 ) -> int:
     """Run a conversion LOG (plain or gzip, - for standard input) with DMA in flight.
 
@@ -84,6 +87,7 @@ def command(
     hitless run examples/short.log
     hitless run trace.log.gz --vendor amd --strategy refresh --strategy unmap-remap
     hitless run examples/short.log --vendor intel --machine qemu
+    hitless run trace.log.gz --report run.html
     """
     with open_log(log) as opened:
         setup = set_up(config_file, vendors, memory, backing, allow_break, lambda: _memory_of(opened))
@@ -97,12 +101,16 @@ def command(
                 limit=limit,
                 check=check or "none",
                 machine=machine,
+                pictures=report_file is not None,
                 progress=progress,
             )
     status = result.status or (2 if setup.problems else 0)
     ctx.meta[STATUS] = status
     if json_file not in (None, "-"):
         write_json(json_file, result.as_json())
+    if report_file is not None:
+        rows = [(_name(row, result), row.as_json(), row.picture) for row in result.rows]
+        write_report(report_file, run_page(rows, Path(log).name))
     stories = [row.story for row in result.rows if row.strategy in result.deciding and row.story]
     for problem in [*setup.problems, *result.problems, *stories, *_broken_rules(result)]:
         click.echo(plain(problem), err=True)
@@ -113,6 +121,12 @@ def command(
     elif not quiet:
         show_result(result)
     return status
+
+
+def _name(row: Row, result: RunResult) -> str:
+    """A domain's name, with its strategy where there are several."""
+    several = len({each.strategy for each in result.rows}) > 1
+    return f"{row.domain} ({row.strategy})" if several else row.domain
 
 
 def _is_stream(log: str) -> bool:

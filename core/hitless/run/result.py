@@ -8,6 +8,7 @@ from attrs import asdict, define, field
 from hitless import __version__
 from hitless.hardware.dma import DmaCounters
 from hitless.refresh.executor import Counters
+from hitless.report.build import RunPicture
 from hitless.units import lg2_text
 
 
@@ -43,6 +44,7 @@ class Row:
         story: of the first of these violations, told.
         witnessed: of emulated units, how translations were seen; None: the units are the model's. What such a unit
             cannot show is null in JSON.
+        picture: what a report shows, if one was asked for.
     """
 
     domain: str
@@ -70,6 +72,7 @@ class Row:
     story: str = ""
     witnessed: dict[str, int] | None = None
     seconds: float = 0.0
+    picture: RunPicture | None = None
 
     @property
     def violations(self) -> dict[str, int]:
