@@ -53,11 +53,18 @@ class Watch:
         self.seen: list[int | None] = []
         self.stale = 0
         self.wrong: list[str] = []
-        self.domain.executor.between = self.look
+        self.last = None
+        self.domain.executor.between = self.between
 
     def at(self, iova: int) -> int | None:
         found = self.unit.look(self.device, iova, write=True)
         return found and found[0]
+
+    def between(self, step) -> None:
+        """Not between two commands of very many."""
+        if not (isinstance(step, Invalidate) and isinstance(self.last, Invalidate)):
+            self.look(step)
+        self.last = step
 
     def look(self, step) -> None:
         seen = self.at(self.page)

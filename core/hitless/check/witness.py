@@ -32,6 +32,7 @@ from hitless.units import lg2_text
 Features: TypeAlias = Mapping[str, Any]
 
 _RATE = 3
+_MANY_STEPS = 48
 _COMPARED_BYTES = 8 << 30
 _AFTER = 6
 
@@ -140,6 +141,8 @@ class WitnessStage(Stage):
 
     seen: Seen = field(factory=Seen)
     _engines: dict[str, DmaEngine] = field(factory=dict)
+    _steps: int = 0
+    _skip: int = 1
 
     @classmethod
     def _guest_pa(cls, oa_bits: int) -> int:
@@ -166,7 +169,7 @@ class WitnessStage(Stage):
             ]
             engine = DmaEngine(self.guest, lanes, None, random.Random(0), domain.policy.maps_private, _RATE)
             self._engines[domain.name] = engine
-            domain.executor.between = partial(_burst, engine)
+            domain.executor.between = partial(self._between, engine)
             for unit in domain.units:
                 unit.idle = engine.one
         self.guest.watchers.append(self)
@@ -174,7 +177,15 @@ class WitnessStage(Stage):
     def begin(self, conversion: Conversion) -> None:
         """A conversion starts: DMA turns to what its plans change."""
         for domain, engine in self._each():
-            engine.begin(conversion, near(domain.pending(conversion).changes, domain.vendor.page_format))
+            prepared = domain.pending(conversion)
+            self._skip = max(1, sum(1 for _ in prepared.plan.steps()) // _MANY_STEPS)
+            engine.begin(conversion, near(prepared.changes, domain.vendor.page_format))
+
+    def _between(self, engine: DmaEngine, _step: Step | None) -> None:
+        """DMA between two steps; of a plan with very many steps, between some of them."""
+        self._steps += 1
+        if self._steps % self._skip == 0:
+            engine.burst()
 
     def end(self, conversion: Conversion) -> None:
         """Its refresh has returned: old memory must be out of reach."""
@@ -198,10 +209,6 @@ class WitnessStage(Stage):
             self.seen.add(engine.counters)
         if isinstance(self.machine, QemuMachine):
             self.seen.witnessed.add(self.machine.witnessed)
-
-
-def _burst(engine: DmaEngine, _step: Step | None) -> None:
-    engine.burst()
 
 
 @contextmanager
