@@ -26,6 +26,8 @@ from hitless.units import PAGE, PAGE_LG2
 MOST_DEVICES = 1 << 18
 """So many devices are looked up; a larger table needs ``--device``."""
 _MOST_LOADS = 1 << 20
+_UNREADABLE = 1 << 13
+"""After so many structures that cannot be read the others are not tried."""
 
 
 class SpaceKey(NamedTuple):
@@ -117,6 +119,10 @@ def look_up(
     sight = _Memo(memory, structures)
     view = UnitView()
     for each in [device] if device is not None else _devices(structures, base, memory.load, findings):
+        if findings.counts["I1"] > _UNREADABLE:
+            why = f"more than {_UNREADABLE:,} structures lie in no memory; from device {each:#x} on none is looked up"
+            findings.add(Finding("I2", f"register {base:#x}", f"{base:#x}", why, "check its value, or use --device"))
+            break
         view.looked_up += 1
         at = find(structures, base, each, pasid, sight)  # type: ignore[arg-type]
         if isinstance(at, Refusal):
