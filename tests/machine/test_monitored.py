@@ -9,6 +9,7 @@ import pytest
 
 from command_line import hitless
 from hitless.machine.qemu.errors import NoEmulator
+from hitless.machine.qemu.monitored import open_monitor
 from hitless.machine.qemu.process import find_program
 
 RW = 3 << 61
@@ -49,6 +50,19 @@ def test_tables_in_a_running_machine(hitless, monitor):
     assert found.status == 1, found.err
     (mapped,) = found.json["ranges"]
     assert (mapped["iova"], mapped["size"], mapped["pa"], mapped["rights"]) == ("0x0", "0x2000", "0x7000", "RW")
+    assert [each["rule"] for each in found.json["findings"]] == ["I1"]
+
+
+def test_its_dump_is_an_image(hitless, monitor, tmp_path):
+    """What ``dump-guest-memory`` writes is an ELF core that holds the same tables."""
+    memory = open_monitor(str(monitor))
+    try:
+        path = tmp_path / "dump"
+        memory.qmp.execute("dump-guest-memory", paging=False, protocol=f"file:{path}")
+    finally:
+        memory.close()
+    found = hitless("inspect", path, *TABLES, "--json", "-")
+    assert [(each["iova"], each["size"], each["pa"]) for each in found.json["ranges"]] == [("0x0", "0x2000", "0x7000")]
     assert [each["rule"] for each in found.json["findings"]] == ["I1"]
 
 
