@@ -38,7 +38,7 @@ class Expected:
     def __init__(self, stage: Stage) -> None:
         self.page = 1 << max(stage.vendor.page_format.leaf_lg2s[0], 12)
         self.stage = stage
-        self.pages = {gpa: GUEST for gpa in range(0, stage.setting.memory, self.page)}
+        self.pages = dict.fromkeys(range(0, stage.setting.memory, self.page), GUEST)
 
     def convert(self, start: int, end: int, owner: int) -> None:
         """Pages get an owner."""

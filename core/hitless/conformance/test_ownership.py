@@ -93,13 +93,14 @@ def _apply(at: Case, table: OwnerTable, changes: list[OwnerChange]) -> None:
         found = at.vendor.ownership.own(table, changes, trusted=False, allow_break=False)
     except Refused as refused:
         fail(f"{at.title}: an owner change under a device that is not trusted is refused: {refused}")
-    steps = [step for step in effects_of(found.own) if isinstance(step, Own)]
-    for step in steps:
-        table.apply(step)
-    if not steps:
+    steps = [*found.before, *found.own, *found.after]
+    owns = [step for step in effects_of(steps) if isinstance(step, Own)]
+    for own in owns:
+        table.apply(own)
+    if not owns:
         return  # there is no owner table in this configuration
-    for start, end, owner, _ in changes:
-        before.update(dict.fromkeys(range(start, end, PAGE), owner))
+    for change in changes:
+        before.update(dict.fromkeys(range(change.start_pa, change.end_pa, PAGE), change.owner))
     for pa, owner in before.items():
         require(
             table.owner(pa) == owner,

@@ -22,6 +22,7 @@ from hitless.pagetable import PageFormat
 from hitless.plugin.capabilities import Capability
 from hitless.plugin.features import FeatureInfo, feature_infos, impossible, impossible_for
 from hitless.plugin.specs import API, OPTIONAL, PROJECT, STRATEGIES, Specs
+from hitless.plugin.tracing import trace_hooks
 
 VENDORS = "hitless.vendors"
 EXTENSIONS = "hitless.extensions"
@@ -156,6 +157,7 @@ class VendorRegistry:
         """A pluggy manager with one vendor's plugin and the named extensions, and nobody else's."""
         manager = pluggy.PluginManager(PROJECT)
         manager.add_hookspecs(Specs)
+        trace_hooks(manager)
         manager.register(self.vendor(vendor).plugin, name=vendor)
         for name in extensions:
             plugin = self._named(name, self.extensions, "extension").plugin
