@@ -48,6 +48,8 @@ class DomainOwners:
     def carry(self, store: Store, change: Change, close: Close) -> Sequence[Step] | None:
         """Who makes a store, where it is not the host."""
         domain = self.domain
+        if not (change.together or domain.choreography.carries_all):
+            return None
         fmt, size_lg2 = domain.vendor.page_format, domain.vendor.page_format.levels[change.level].lo
         leaf = next((each for each in (change.old, change.new) if each and fmt.is_leaf(each, change.level)), None)
         pa = 0 if leaf is None else int(fmt.leaf_oa(leaf, change.level))

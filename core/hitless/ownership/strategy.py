@@ -104,6 +104,9 @@ class Ownership(Protocol):
     def verdict(self, table: OwnerTable, pa: int, leaf_lg2: int, trusted: bool) -> Verdict:
         """Check an access to ``pa`` through a leaf of a size, by a device that is trusted or not."""
 
+    carries_all: bool = False
+    """Whether :meth:`carry` is asked about every store, or only where an owner entry changes its size along."""
+
     raw: RawTable | None = None
     """The owner table bit for bit; None: its form is not modelled."""
 
@@ -135,7 +138,7 @@ class Ownership(Protocol):
     ) -> Sequence[Step] | None:
         """Who makes a store to a reachable entry, where it is not the host alone: the steps in its place.
 
-        None: the host stores. Asked for every store of a conversion.
+        None: the host stores.
 
         Args:
             table: as it is before the conversion.

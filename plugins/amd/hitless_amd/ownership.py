@@ -111,8 +111,6 @@ class Rmp(Ownership):
         Raises:
             Refused: there is no such engine.
         """
-        if not block.together:
-            return None
         start, end = block.start_pa, block.start_pa + (1 << _2M)
         cut = store.what == "cut"
         own = Own("PSMASH" if cut else "PUNSMASH", start, end, block.owner, _4K if cut else _2M)
