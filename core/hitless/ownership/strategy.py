@@ -104,8 +104,8 @@ class Ownership(Protocol):
     def verdict(self, table: OwnerTable, pa: int, leaf_lg2: int, trusted: bool) -> Verdict:
         """Check an access to ``pa`` through a leaf of a size, by a device that is trusted or not."""
 
-    carries_all: bool = False
-    """Whether :meth:`carry` is asked about every store, or only where an owner entry changes its size along."""
+    carries_all: bool = True
+    """Whether :meth:`carry`, if there is one, is asked about every store: False: where an owner entry changes along."""
 
     raw: RawTable | None = None
     """The owner table bit for bit; None: its form is not modelled."""

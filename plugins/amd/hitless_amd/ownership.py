@@ -37,6 +37,7 @@ class Rmp(Ownership):
 
     cached = True
     invalidate_after = True  # AMD-RMP-6
+    carries_all = False
 
     def __init__(self, features: AmdFeatures) -> None:
         self._snp = features.snp
