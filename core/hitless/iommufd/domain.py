@@ -200,6 +200,8 @@ class Domain:
 
     def _start(self) -> None:
         """Enter the owners into the owner table, and map the guest's memory."""
+        for start_pa, end_pa in (each for unit in self.units for each in unit.writes):
+            self.vendor.ownership.reserve(self.owners, start_pa, end_pa)
         for slot in self.guest.slots.slots:
             for run in self.guest.runs(slot.gpa, slot.end):
                 if run.owner != HOST:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from hitless.errors import Refused
 from hitless.ownership import (
+    FIRMWARE,
     GUEST,
     HOST,
     Block,
@@ -120,6 +121,11 @@ class Rmp(Ownership):
         if not allow_break:
             raise _refusal("smash", start)
         return [store, own]
+
+    def reserve(self, table: OwnerTable, start_pa: int, end_pa: int) -> None:
+        """Firmware's, so that the CPU cannot write them (AMD-RMP-16)."""
+        if self._snp:
+            table.set(start_pa, end_pa, FIRMWARE, _4K)
 
     def initial(self, table: OwnerTable, start_pa: int, end_pa: int, owner: int, hunk_lg2: int) -> None:
         for a, b, size in _entries(start_pa, end_pa, owner, size_class(hunk_lg2, (_4K, _2M))):
