@@ -201,7 +201,7 @@ def _policy(row: Row[DomainConfig], vendor: Vendor) -> Iterator[str]:
 
 def _widths(guest: Row[GuestConfig], row: Row[DomainConfig], vendor: Vendor) -> Iterator[str]:
     """The format's smallest page, and its addresses, against the guest's memory."""
-    fmt, where = vendor.page_format, f"{row.path}.format"
+    fmt, where = vendor.page_format.largest, f"{row.path}.format"
     yield from _granule(guest.value, row, vendor)
     slots = guest.value.slots
     end = max((slot.gpa + slot.size for slot in slots), default=0)

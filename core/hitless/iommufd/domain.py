@@ -5,6 +5,7 @@ It is a notifier of guest_memfd. Everything that it writes to a reachable table 
 
 import threading
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import attrs
 from attrs import define, field, frozen
@@ -18,6 +19,7 @@ from hitless.hardware.unit import Unit
 from hitless.hardware.vendor import Vendor
 from hitless.iommufd.attach import Behind, attach_all, check_nesting, detach_all, found_for, ports_for
 from hitless.iommufd.ioas import Ioas, joined
+from hitless.iommufd.live import adopt, lead_to
 from hitless.iommufd.nested import GuestStage
 from hitless.memory import PageAllocator, PhysicalMemory
 from hitless.ownership import Boundary, OwnerChange, OwnerTable, Policy
@@ -27,6 +29,7 @@ from hitless.refresh.assemble import Assembler
 from hitless.refresh.changes import Changes
 from hitless.refresh.commands import Words
 from hitless.refresh.executor import Executor
+from hitless.refresh.grow import Root
 from hitless.refresh.planner import Planner, Prepared, give_back
 from hitless.refresh.recipes import Recipe
 from hitless.refresh.target import PlanRequest, Segment
@@ -177,6 +180,7 @@ class Domain:
             stage1,
         )
         executor.owners = _Owners(domain)
+        planner.lead_to = partial(lead_to, domain) if vendor.structures is not None else None
         executor.covered = domain._covered
         try:
             attach_all(behind, stage1)
@@ -213,6 +217,11 @@ class Domain:
     def gpas(self, start: int, end: int) -> list[tuple[int, int]]:
         """The guest physical ranges that an IOVA range of this domain leads to."""
         return [(start, end)] if self.ioas is None else list(self.ioas.gpas(start, end))
+
+    @property
+    def root(self) -> Root:
+        """The root table as it is now."""
+        return Root(self.vendor.page_format, self.planner.root_pa)
 
     @property
     def view(self) -> Ioas | None:
@@ -293,7 +302,9 @@ class Domain:
             return prepared
 
     def isolate(self, conversion: Conversion) -> None:
-        self._run(conversion, self._pending[conversion.number].plan.isolate)
+        prepared = self._pending[conversion.number]
+        self._run(conversion, prepared.plan.isolate)
+        self._adopt(prepared)
 
     def own(self, conversion: Conversion) -> None:
         """Change the owner table for what guest_memfd has changed."""
@@ -400,6 +411,12 @@ class Domain:
     def _execute(self, prepared: Prepared) -> None:
         """All of a plan that no conversion stands behind."""
         self.executor.run(step for _, step in prepared.plan.steps())
+        self._adopt(prepared)
+
+    def _adopt(self, prepared: Prepared) -> None:
+        """The root has grown, if the plan said so."""
+        if prepared.grown is not None:
+            adopt(self, prepared.grown)
 
     def _run(self, conversion: Conversion, steps: "list[Step] | list[Own]") -> None:
         """Do a section; a unit that does not answer is fenced, and the rest goes on without it."""

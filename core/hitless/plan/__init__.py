@@ -14,6 +14,7 @@ from hitless.plan.steps import (
     Section,
     Step,
     Store,
+    StoreStructure,
     Wait,
 )
 from hitless.plan.text import format_plan, format_step, parse_plan
@@ -32,6 +33,7 @@ __all__ = [
     "Section",
     "Step",
     "Store",
+    "StoreStructure",
     "Wait",
     "format_plan",
     "format_step",

@@ -50,7 +50,7 @@ class Builder:
         self._fmt = fmt
         self._allowed = rules.leaf_lg2s
         self._sizes: dict[int, list[LeafSize]] = {}
-        self._tables = tables
+        self.tables = tables
         self.fills: list[Fill] = []
         self.allocated: list[tuple[int, int]] = []
 
@@ -147,7 +147,7 @@ class Builder:
         piece. Raises OutOfTableMemory.
         """
         level = self._fmt.levels[number]
-        pa = self._tables.allocate(level.table_lg2)
+        pa = self.tables.allocate(level.table_lg2)
         self.allocated.append((pa, level.table_lg2))
         fill = Fill(pa, level.table_lg2, [] if under is None else list(_compressed(pa, under)))
         rows, below = self.split(number, pieces)

@@ -55,7 +55,7 @@ class Station:
         self.checker.begin(conversion)
         prepared = self.domain.pending(conversion)
         changes = prepared.changes
-        levels = self.domain.vendor.page_format.levels
+        levels = (prepared.grown or self.domain.root).page_format.levels
         near = []
         for change in [*changes.resize, *changes.cut, *changes.merge, *changes.wipe, *changes.place][:_NEAR_SPANS]:
             level = levels[change.level]
