@@ -12,55 +12,18 @@ from hitless.check.held import OPEN, Held, HeldIndex, Link, Window
 from hitless.check.links import Links
 from hitless.check.owning import OwnerChange
 from hitless.check.queues import Places, Queues
+from hitless.check.rooting import Rooting
+from hitless.check.roots import Roots
 from hitless.check.shadow import Shadow
 from hitless.check.spans import FaultSpan, LeafSpan, PointerSpan, Reader, Span, Table
 from hitless.check.subject import Subject
 from hitless.check.verdicts import Verdicts
 from hitless.check.walks import Walks
-from hitless.hardware.facts import Completes, Effect
+from hitless.check.watcher import Watcher
+from hitless.hardware.facts import Completes
 from hitless.pagetable import READ, WRITE
-from hitless.plan import Barrier, Clean, Fill, Invalidate, Own, Release, Step, Store, Wait
+from hitless.plan import Barrier, Clean, Fill, Invalidate, Own, Release, Step, Store, StoreStructure, Wait
 from hitless.units import SPACE, align_down, align_up
-
-
-class Watcher:
-    """What a rule, or a collector, hears; all of it may be left out."""
-
-    def entered(self, engine: "Engine", section: str) -> None:
-        """A section begins; ``end``: refresh has returned."""
-
-    def readable(self, engine: "Engine", span: LeafSpan | FaultSpan) -> None:
-        """A walk may end like this from now on."""
-
-    def went_stale(self, engine: "Engine", fact: Held | Link) -> None:
-        """Memory does not say so any more, but caches may."""
-
-    def stored(self, engine: "Engine", step: Store, table: Table | None, old: int) -> None:
-        """A store was made; to a table that no walker can reach, if ``table`` is None."""
-
-    def filled(self, engine: "Engine", step: Fill) -> None:
-        """A table was filled."""
-
-    def submitted(self, engine: "Engine", step: Invalidate, effects: Sequence[Effect]) -> None:
-        """A command was submitted."""
-
-    def waited(self, engine: "Engine", step: Wait) -> None:
-        """A wait has completed."""
-
-    def owning(self, engine: "Engine", step: Own) -> None:
-        """An owner change is about to happen."""
-
-    def owned(self, engine: "Engine", step: Own, ranges: Sequence[tuple[int, int]]) -> None:
-        """It has happened; the IOVAs whose verdict it may have changed."""
-
-    def released(self, engine: "Engine", step: Release, reachable: Sequence[int]) -> None:
-        """Tables are free; those that a walk may still read."""
-
-    def relinked(self, engine: "Engine", table_pa: int) -> None:
-        """A table that was released may be read again."""
-
-    def ended(self, engine: "Engine") -> None:
-        """Refresh has returned."""
 
 
 @define
@@ -98,6 +61,7 @@ class Engine:
     reader: Reader = field(init=False)
     verdicts: Verdicts = field(init=False)
     root: Table = field(init=False)
+    rooting: Rooting = field(init=False)
     walks: Walks = field(init=False)
     _released: set[int] = field(factory=set)
     _unsettled: dict[int, list[_Unsettled]] = field(factory=dict)
@@ -109,13 +73,15 @@ class Engine:
         subject, vendor = self.subject, self.subject.vendor
         fmt = vendor.page_format
         self.places = Places(subject.units)
-        self.links = Links(fmt, subject.root_pa, self.places.tlbs)
+        self.links = Links(fmt, {subject.root_pa: self.places.tlbs}, {subject.root_pa}, self.places.tlbs)
         self.queues = Queues(self.places, vendor.hardware, self.facts, self.links, fmt.stage)
         self.shadow = Shadow.over(subject.memory, subject.steps, coherent=vendor.hardware.coherent)
         self.reader = Reader(fmt, self.shadow)
         self.verdicts = Verdicts.of(subject)
-        self.root = Table(subject.root_pa, fmt.top.number, 0, READ | WRITE)
-        self.walks = Walks(self.reader, self.root)
+        level = fmt.top.number if subject.root_level < 0 else subject.root_level
+        self.root = Table(subject.root_pa, level, 0, READ | WRITE)
+        self.walks = Walks(self.reader, self.root, self.reader.end(self.root._replace(level=fmt.top.number)))
+        self.rooting = Rooting(self, Roots.of(vendor, self.places, self.shadow), self._entered)
 
     def run(self) -> None:
         """All steps, then the end."""
@@ -148,10 +114,13 @@ class Engine:
             case Invalidate():
                 effects = self.subject.vendor.commands.decode(step.words)
                 self.queues.submit(step.unit, self.now, effects)
+                self.rooting.submit(step.unit, effects)
                 for watcher in self.watchers:
                     watcher.submitted(self, step, effects)
             case Wait():
                 self._wait(step)
+            case StoreStructure():
+                self.rooting.store(step)
             case Own():
                 self._own(step)
             case Release():
@@ -236,10 +205,14 @@ class Engine:
         top.window, top.overwritten = window, True
         self._link_stale(top)
         for below, inner in self.reader.below(span.child, span.start, span.end):
-            if isinstance(inner, PointerSpan):
-                self._link_stale(self.links.link(below, inner))
-            else:
-                self._stale(inner, Window())
+            self.leave(below, inner)
+
+    def leave(self, table: Table, span: Span) -> None:
+        """An entry that memory does not lead to any more, though it holds it."""
+        if isinstance(span, PointerSpan):
+            self._link_stale(self.links.link(table, span))
+        else:
+            self._stale(span, Window())
 
     def _link_stale(self, link: Link) -> None:
         if self.links.leave(link, self.now):
@@ -264,17 +237,21 @@ class Engine:
         tables = {span.child}
         for below, inner in self.reader.below(span.child, span.start, span.end):
             tables.add(below)
-            if isinstance(inner, PointerSpan):
-                self._link(below, inner)
-            else:
-                self.tell(inner)
-                self._hidden(below, inner)
-            self._maybe_empty(below, inner)
+            self._entered(below, inner)
         for pa, word, window in self._apart:
             for below in tables:
                 index = (pa - below.pa) >> 3
                 if 0 <= index < 1 << self.subject.vendor.page_format.levels[below.level].bits:
                     self._enter_late(below, self.reader.entry(below, index, word), window)
+
+    def _entered(self, table: Table, span: Span) -> None:
+        """One entry of a table that walks can come to from now on."""
+        if isinstance(span, PointerSpan):
+            self._link(table, span)
+        else:
+            self.tell(span)
+            self._hidden(table, span)
+        self._maybe_empty(table, span)
 
     def _enter_late(self, table: Table, span: Span, window: Window) -> None:
         """A word that was overwritten before the table was linked, and may still be read."""
@@ -412,7 +389,8 @@ class Engine:
             watcher.filled(self, step)
 
     def _barrier(self) -> None:
-        for pa, count in self.shadow.barrier():
+        ready = self.shadow.barrier()
+        for pa, count in ready:
             stores = self._unsettled.pop(pa, [])
             for unsettled in stores[:count]:
                 unsettled.window.until = self.now
@@ -427,6 +405,7 @@ class Engine:
             else:
                 waiting.append((table_pa, window))
         self._unfilled = waiting
+        self.rooting.settled(ready)
 
     # -- waits
 
@@ -434,6 +413,8 @@ class Engine:
         completes = self._completes(step.unit)
         if completes is not None:
             self.queues.complete(step.unit, completes)
+            if step.unit not in self.queues.stopped:
+                self.rooting.complete(step.unit)
         for watcher in self.watchers:
             watcher.waited(self, step)
 

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 
 from attrs import define, field
 
-from hitless.check.engine import Engine, Watcher
+from hitless.check.engine import Engine
 from hitless.check.held import OPEN, Held, Link
 from hitless.check.report import Violation
 from hitless.check.rules.base import OutcomeRule, Seen, describe
 from hitless.check.spans import FaultSpan, LeafSpan
 from hitless.check.subject import TruthRun
+from hitless.check.watcher import Watcher
 from hitless.plan import Own
 
 _UNSAFE = frozenset({"machine-check", "poison", "integrity"})

@@ -5,10 +5,11 @@ from typing import TypeAlias
 
 from attrs import define, field, frozen
 
-from hitless.check.engine import Engine, Watcher
+from hitless.check.engine import Engine
 from hitless.check.held import Held
 from hitless.check.spans import FaultSpan, LeafSpan
 from hitless.check.subject import Subject
+from hitless.check.watcher import Watcher
 from hitless.ownership import Verdict
 from hitless.pagetable import READ, WRITE
 from hitless.plan import Own, Release

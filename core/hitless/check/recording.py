@@ -12,7 +12,7 @@ from hitless.check.subject import Subject, Truth
 from hitless.guest_memfd.conversion import Conversion
 from hitless.iommufd import Domain
 from hitless.memory import PhysicalMemory
-from hitless.plan import Fill, Release, Section, Step, Store
+from hitless.plan import Fill, Release, Section, Step, Store, StoreStructure
 from hitless.refresh.planner import Prepared
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ class Recording:
         match step:
             case Store():
                 self.before.keep(step.pa)
+            case StoreStructure():
+                self.before.keep(step.pa, len(step.new))
             case Fill():
                 self.before.keep(step.pa, 1 << step.size_lg2 - 3)
             case Release():

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from attrs import define, field
 
-from hitless.hardware.caches import CachedLeaf, CachedTable
-from hitless.hardware.facts import Completes, Drops, Illegal, Match
+from hitless.hardware.caches import CachedLeaf, CachedStructure, CachedTable
+from hitless.hardware.facts import Completes, Drops, DropsStructure, Illegal, Match
 from hitless.hardware.vendor import Vendor
 from hitless.pagetable import READ, WRITE
 from hitless.refresh.commands import Words
@@ -69,6 +69,8 @@ class Place:
     """What one unit holds under one tag, with the ATCs of the devices behind it.
 
     Args:
+        base, requesters: the unit's register, and who is attached, where structures say so.
+        structures: older ones that the unit may hold.
         grants: whether the owner check, where it is made anew for each access, lets a request use an entry now.
     """
 
@@ -78,6 +80,9 @@ class Place:
     pointers: list[CachedTable] = field(factory=list)
     atcs: dict[int, list[Entry]] = field(factory=dict)
     flight: list[Flight] = field(factory=list)
+    base: int = 0
+    requesters: tuple[tuple[int, int | None], ...] = ()
+    structures: list[CachedStructure] = field(factory=list)
     grants: Callable[[Entry], bool] = lambda _entry: True
 
     def cache(self, device: int | None) -> list[Entry]:
@@ -112,6 +117,7 @@ class Port:
 
     Args:
         places: what it holds, a tag each.
+        pending, forgetting: what commands that were submitted take of translations, and of structures.
         stages: the kind of its entries.
         notes: what happened to what is held, in words; whoever tells the story takes them away.
         spared: why commands did not take what is held.
@@ -124,6 +130,7 @@ class Port:
     fenced: bool = False
     stopped: str = ""
     pending: list[Drops] = field(factory=list)
+    forgetting: list[DropsStructure] = field(factory=list)
     notes: list[str] = field(factory=list)
     spared: list[Spared] = field(factory=list)
     stale: Callable[[CachedTable], bool] = lambda _pointer: False
@@ -139,6 +146,8 @@ class Port:
             elif isinstance(effect, Drops):
                 self._note(effect)
                 self.pending.append(effect)
+            elif isinstance(effect, DropsStructure):
+                self.forgetting.append(effect)
 
     def complete(self) -> None:
         """A wait: what is pending takes effect, then requests in flight end as declared."""
@@ -148,6 +157,7 @@ class Port:
             self.notes.append(f"{self.name} never answers")
             return
         self.let_pass()
+        self._forget_structures()
         for place in self.places:
             ended = [each for each in place.flight if self._ends(each, wait)]
             place.flight = [each for each in place.flight if each not in ended]
@@ -183,6 +193,15 @@ class Port:
             else:
                 self._drop_device(drops)
         return bool(passed)
+
+    def _forget_structures(self) -> None:
+        for place in self.places:
+            for each in [each for each in place.structures if any(map(each.targeted, self.forgetting))]:
+                place.structures.remove(each)
+                self.notes.append(f"gone: the {each.structure} of device {each.device:#x} as it was")
+            for each in place.structures:
+                self.notes.append(f"still held: the {each.structure} of device {each.device:#x} as it was")
+        self.forgetting.clear()
 
     def _drop(self, drops: Drops) -> None:
         for place in self.places:

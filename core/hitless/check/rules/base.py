@@ -5,11 +5,12 @@ from typing import ClassVar, NamedTuple
 
 from attrs import define
 
-from hitless.check.engine import Engine, Watcher
+from hitless.check.engine import Engine
 from hitless.check.held import Held, Link
 from hitless.check.report import Violation
 from hitless.check.spans import FaultSpan, LeafSpan
 from hitless.check.subject import Subject, TruthRun
+from hitless.check.watcher import Watcher
 from hitless.pagetable import READ, WRITE
 from hitless.units import lg2_text
 
@@ -77,6 +78,8 @@ def describe(held: Held | Link | LeafSpan | FaultSpan, subject: Subject) -> str:
     level = subject.vendor.page_format.levels[held.level]
     if isinstance(held, Link):
         return f"{level} entry {held.word:#x}: pointer to table {held.child:#x}"
+    if not isinstance(held, LeafSpan) and held.kind == "range":
+        return f"{level}: beyond what the root table translates"
     if isinstance(held, FaultSpan) or (isinstance(held, Held) and held.kind):
         return f"{level} entry {held.word:#x}: not present"
     rights = ("R" if held.rights & READ else "-") + ("W" if held.rights & WRITE else "-")

@@ -5,6 +5,7 @@ from typing import ClassVar
 from hitless.check.engine import Engine
 from hitless.check.held import Held
 from hitless.check.rules.base import Rule, describe
+from hitless.units import SPACE
 
 
 class NothingLeft(Rule):
@@ -16,7 +17,8 @@ class NothingLeft(Rule):
 
     def ended(self, engine: Engine) -> None:
         for fact in engine.facts.all():
-            if fact.alive & engine.places.caches and not _remade(engine, fact):
+            translations = engine.places.caches & ~engine.places.structures
+            if fact.alive & translations and not _remade(engine, fact):
                 text = "an entry that memory does not hold any more may stay cached"
                 held = describe(fact, engine.subject)
                 self.broken(engine, fact.start, fact.end, text, where="cache", held=held, born=fact.born)
@@ -25,6 +27,10 @@ class NothingLeft(Rule):
                 text = "a pointer that memory does not hold any more may stay cached"
                 held = describe(link, engine.subject)
                 self.broken(engine, link.start, link.end, text, where="cache", held=held, born=link.born)
+        for each in engine.rooting.stale:
+            text = f"a structure ({each.cached.structure}) that memory does not hold any more may stay cached"
+            held = f"{each.cached.structure} of device {each.cached.device:#x}: {' '.join(map(hex, each.cached.words))}"
+            self.broken(engine, 0, SPACE, text, where="cache", held=held, born=each.born)
 
 
 def _remade(engine: Engine, fact: Held) -> bool:

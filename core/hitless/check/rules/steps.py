@@ -213,6 +213,8 @@ class SmallestCommand(Rule):
     _device: dict[str, "_Needed"] = field(factory=dict)
 
     def went_stale(self, engine: Engine, fact: Held | Link) -> None:
+        if isinstance(fact, Held) and not fact.alive & ~engine.places.structures:
+            return  # a fault that structures give, which no ranged command takes
         if isinstance(fact, Link):
             self._need(engine, Target(fact.start, fact.end - 1, fact.span_lg2, None, True))
         else:
