@@ -131,7 +131,8 @@ class Queues:
             for i, (behind, device) in enumerate(self.places.atcs)
             if behind == unit
         }
-        devices = [p for p in queue if p.drops.device in atcs and (p.drops.every_pasid or p.drops.pasid is None)]
+        pasid = self.places.units[unit].pasid
+        devices = [p for p in queue if p.drops.device in atcs and (p.drops.every_pasid or p.drops.pasid == pasid)]
         gone = self.links.dropped(unit, own)
         if self.places.units[unit].nested is not None:
             self._drop_results(unit, queue, own)

@@ -212,15 +212,16 @@ class Stage:
     @contextmanager
     def _at_rest(self) -> Iterator[None]:
         """No device does DMA meanwhile."""
-        before = [(domain.settings, domain.planner.assembler) for domain in self.domains]
+        before = [(domain.settings, domain.planner.assembler.allow_break) for domain in self.domains]
         for domain in self.domains:
             domain.settings = attrs.evolve(domain.settings, allow_break=True)
             domain.planner.assembler = attrs.evolve(domain.planner.assembler, allow_break=True)
         try:
             yield
         finally:
-            for domain, (settings, assembler) in zip(self.domains, before, strict=True):
-                domain.settings, domain.planner.assembler = settings, assembler
+            for domain, (settings, allow_break) in zip(self.domains, before, strict=True):
+                domain.settings = settings
+                domain.planner.assembler = attrs.evolve(domain.planner.assembler, allow_break=allow_break)
 
     def share_all(self) -> None:
         """Make all of the guest's memory shared."""
@@ -293,6 +294,7 @@ def check_units(domain: Domain) -> tuple[CheckUnit, ...]:
             port.tag,
             port.devices,
             structures.stage1_tag(port.tag, stage1.space) if structures is not None and stage1 is not None else None,
+            port.pasid,
         )
         for port in domain.planner.assembler.units
     )

@@ -26,6 +26,7 @@ class CheckUnit:
         tag: what it files the address space under.
         devices: attached devices with ATS; one without is always there.
         nested: what results of a guest's stage 1 over this address space are filed under; None: there is none.
+        pasid: of the devices' requests.
         base: the register that leads to the unit's structures.
         requesters: (device, PASID) of all that is attached, where structures say so.
     """
@@ -34,6 +35,7 @@ class CheckUnit:
     tag: int
     devices: tuple[int, ...] = ()
     nested: int | None = None
+    pasid: int | None = None
     base: int = 0
     requesters: tuple[tuple[int, int | None], ...] = ()
 
@@ -87,6 +89,15 @@ class Truth:
                         pas = change.old_pa, change.new_pa
                         runs.append(TruthRun(start, end, old.owner, change.new_owner, *pas, converts=True))
         return cls(runs, attrs)
+
+    def through(self, areas: Iterable[tuple[int, int, int]]) -> "Truth":
+        """The truth by IOVA, where areas (IOVA, GPA, size) lead to guest memory."""
+        runs = [
+            run._replace(start=run.start + iova - gpa, end=run.end + iova - gpa)
+            for iova, gpa, size in sorted(areas)
+            for run in self.inside(gpa, gpa + size)
+        ]
+        return Truth(runs, self.attrs)
 
     def without(self, start: int, end: int) -> "Truth":
         """The truth if a range is truncated: nobody may reach it afterwards."""

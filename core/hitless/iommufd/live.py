@@ -41,7 +41,7 @@ def adopt(domain: "Domain", grown: Root) -> None:
     """The units walk from a larger root now: later plans begin there."""
     planner = domain.planner
     planner.root_pa = grown.root_pa
-    planner.assembler = attrs.evolve(planner.assembler, fmt=grown.page_format)
+    planner.assembler = planner.under(grown.page_format)
     domain.vendor = attrs.evolve(domain.vendor, page_format=grown.page_format)
     for _, attachment in attached(domain):
         attachment.found = with_root(attachment.found, grown)

@@ -1,6 +1,7 @@
 """The machine in memory: an arena for tables and queues, and units that run on declared facts."""
 
 import random
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from attrs import define, field
@@ -61,6 +62,19 @@ class Machine:
             raise HitlessError("memory is added before units are", who=self.name, do="call add_memory first")
         self._more.append(Arena(start_pa, end_pa - start_pa))
         self.memory = JoinedMemory([self.arena, *self._more])
+
+    def split_tables(self, sizes: Sequence[int]) -> list[PageAllocator]:
+        """The memory for tables in parts, one for each of several users; together no more than there is.
+
+        Raises:
+            HitlessError: they are more.
+        """
+        if sum(sizes) > self.table_bytes:
+            raise HitlessError("there is less memory for tables", who=self.name, do="ask for less, or make it larger")
+        if len(sizes) == 1:
+            return [self.tables]
+        start = self.base_pa + _QUEUES
+        return [PageAllocator(self.arena, start + sum(sizes[:i]), size) for i, size in enumerate(sizes)]
 
     def add_unit(self, name: str, vendor: Vendor) -> Unit:
         """A unit of a vendor, with its queues and completion word in the arena.

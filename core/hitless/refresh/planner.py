@@ -1,5 +1,7 @@
 """The planner: from a conversion to a plan, for one address space of any vendor."""
 
+from collections.abc import Callable
+
 import attrs
 from attrs import define, field
 
@@ -11,6 +13,7 @@ from hitless.refresh.assemble import Assembler
 from hitless.refresh.build import Builder, Tables
 from hitless.refresh.changes import Changes
 from hitless.refresh.grow import LeadTo, Planned, Root, grow, large_enough, within
+from hitless.refresh.recipes import SplitRules
 from hitless.refresh.survey import Survey
 from hitless.refresh.target import PlanRequest
 from hitless.units import SPACE
@@ -43,6 +46,7 @@ class Planner:
     Args:
         root_pa: the root table.
         lead_to: how units come to walk from a larger root; None: nothing does that, so that it cannot grow.
+        rules_for: the split rules under a larger root; None: those of the assembler.
     """
 
     memory: PhysicalMemory
@@ -50,6 +54,12 @@ class Planner:
     assembler: Assembler
     root_pa: int
     lead_to: LeadTo | None = None
+    rules_for: Callable[[PageFormat], SplitRules] | None = None
+
+    def under(self, page_format: PageFormat) -> Assembler:
+        """The assembler for the same address space under a larger root."""
+        rules = self.assembler.rules if self.rules_for is None else self.rules_for(page_format)
+        return attrs.evolve(self.assembler, fmt=page_format, rules=rules)
 
     def plan(self, name: str, request: PlanRequest, own: list[Own], *, tables: Tables | None = None) -> Prepared:
         """The plan of one conversion; nothing is written, new tables are allocated.
@@ -65,7 +75,7 @@ class Planner:
         """
         through = large_enough(self.assembler.fmt, self.root_pa, request, who=self.assembler.who)
         source, memory = tables or self.tables, Planned(self.memory)
-        assembler = attrs.evolve(self.assembler, fmt=through[-1]) if through else self.assembler
+        assembler = self.under(through[-1]) if through else self.assembler
         builder = Builder(assembler.fmt, assembler.rules, source)
         survey = Survey(assembler.fmt, memory, builder, request, in_place=assembler.in_place, joins=assembler.joins)
         try:

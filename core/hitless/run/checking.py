@@ -46,6 +46,8 @@ class PlanChecker:
 def check_plan(domain: Domain, conversion: Conversion, plan: Plan, *, first: bool = True) -> tuple[Report, str]:
     """Check a plan that has not been carried out; ``first`` asks for the story of the shortest violation."""
     truth = Truth.of(domain.guest, domain.default_attrs, conversion.runs)
+    if domain.ioas is not None:
+        truth = truth.through(domain.ioas.areas)
     subject = subject_of(domain, truth, list(plan.steps()))
     report = check(subject)
     if not report.violations or not first:

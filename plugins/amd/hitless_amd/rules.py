@@ -15,7 +15,7 @@ def split_rules(page_format: PageFormat, features: AmdFeatures) -> SplitRules:
     """4K, 2M and 1G; size-7 runs up to 512M between them where they are asked for (AMD-LVL-12)."""
     sizes = tuple(
         size.lg2
-        for size in page_format.leaf_sizes
+        for size in page_format.largest.leaf_sizes
         if size.lg2 <= _LARGEST_LEAF_LG2 and (features.size7 or not size.entries_lg2)
     )
     return SplitRules(sizes, "AMD-LVL-3, AMD-LVL-4, AMD-LVL-12, AMD-GPT-3")

@@ -69,6 +69,7 @@ class Place:
     """What one unit holds under one tag, with the ATCs of the devices behind it.
 
     Args:
+        pasid: of the requests here.
         base, requesters: the unit's register, and who is attached, where structures say so.
         structures: older ones that the unit may hold.
         grants: whether the owner check, where it is made anew for each access, lets a request use an entry now.
@@ -80,6 +81,7 @@ class Place:
     pointers: list[CachedTable] = field(factory=list)
     atcs: dict[int, list[Entry]] = field(factory=dict)
     flight: list[Flight] = field(factory=list)
+    pasid: int | None = None
     base: int = 0
     requesters: tuple[tuple[int, int | None], ...] = ()
     structures: list[CachedStructure] = field(factory=list)
@@ -221,7 +223,7 @@ class Port:
     def _drop_device(self, drops: Drops) -> None:
         """One device forgets; what its unit still holds it may ask for again."""
         for place in self.places:
-            cache = place.atcs.get(drops.device or 0, [])
+            cache = place.atcs.get(drops.device or 0, []) if _reaches(drops, place) else []
             for entry in [each for each in cache if _takes(drops, each)]:
                 if entry in place.leaves:
                     self.notes.append(f"the device drops the {entry}, and gets it again from {self.name}")
@@ -246,7 +248,9 @@ class Port:
     def _note(self, drops: Drops) -> None:
         """Say of all that is held whether a command takes it, and if not, why."""
         for place in self.places:
-            held = place.leaves if drops.device is None else place.atcs.get(drops.device, [])
+            held = place.leaves
+            if drops.device is not None:
+                held = place.atcs.get(drops.device, []) if _reaches(drops, place) else []
             for entry in held:
                 self._tell(str(entry), why_spared(drops, place.tag, entry))
             for pointer in place.pointers if drops.device is None else ():
@@ -269,6 +273,11 @@ def _caches(place: Place) -> Iterator[tuple[str, list[Entry]]]:
     yield f"TLB, tag {place.tag:#x}", place.leaves
     for device, cache in place.atcs.items():
         yield f"ATC of device {device:#x}", cache
+
+
+def _reaches(drops: Drops, place: Place) -> bool:
+    """Whether a command to a device is about requests like those of a place."""
+    return drops.every_pasid or drops.pasid == place.pasid
 
 
 def _takes(drops: Drops, entry: Entry) -> bool:

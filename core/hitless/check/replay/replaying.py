@@ -127,8 +127,8 @@ class Replay(Walking):
             before: tables as Fills and owners as Own steps, in a plan's text form.
             plan: the plan, in its text form.
             root: address of the root table.
-            units: for each unit and tag: name, tag, ids of the devices with ATS; where structures change, the register
-                that leads to them, and (device, PASID) of all that is attached.
+            units: for each unit and tag: name, tag, ids of the devices with ATS, PASID of their requests; where
+                structures change, the register that leads to them, and (device, PASID) of all that is attached.
             levels: of the root table, and of what it grows to; None: it does not grow.
             trusted: whether the devices are trusted.
             tell: numbers of the steps that are told; None: all.
@@ -159,7 +159,7 @@ class Replay(Walking):
         ports: dict[str, Port] = {}
         for unit in scene.units:
             place = Place(unit.name, unit.tag, atcs={device: [] for device in unit.devices})
-            place.base, place.requesters = unit.base, unit.requesters
+            place.pasid, place.base, place.requesters = unit.pasid, unit.base, unit.requesters
             ports.setdefault(unit.name, Port(unit.name, scene.vendor)).places.append(place)
         with scene.memory(steps) as memory:
             owners = OwnerTable()
@@ -401,10 +401,11 @@ def _unit(
     name: str,
     tag: int,
     devices: Sequence[int] = (),
+    pasid: int | None = None,
     base: int = 0,
     requesters: Sequence[tuple[int, int | None]] = (),
 ) -> CheckUnit:
-    return CheckUnit(name, tag, tuple(devices), None, base, tuple(requesters))
+    return CheckUnit(name, tag, tuple(devices), None, pasid, base, tuple(requesters))
 
 
 class _NoTables:

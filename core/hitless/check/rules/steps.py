@@ -266,12 +266,13 @@ class SmallestCommand(Rule):
     def _nothing_smaller(engine: Engine, step: Invalidate, drops: Drops, needed: set[Target]) -> bool:
         """Whether the vendor has no smaller command, or the whole tag is cheaper by its declared cost."""
         encoder, rules = engine.subject.vendor.commands, engine.subject.vendor.split_rules
+        pasid = () if drops.pasid is None else (drops.pasid,)
         count = 0
         for target in join_targets(list(needed)):
             words = (
                 encoder.invalidate(target, step.tag)
                 if drops.device is None
-                else encoder.invalidate_device(target, drops.device)
+                else encoder.invalidate_device(target, drops.device, *pasid)
             )
             if step.words in words:
                 return True

@@ -124,7 +124,9 @@ def _units(scene: Scene) -> str:
     told: list[tuple[Any, ...]] = []
     for unit in scene.units:
         if unit.requesters:
-            told.append((unit.name, unit.tag, unit.devices, unit.base, unit.requesters))
+            told.append((unit.name, unit.tag, unit.devices, unit.pasid, unit.base, unit.requesters))
+        elif unit.pasid is not None:
+            told.append((unit.name, unit.tag, unit.devices, unit.pasid))
         else:
             told.append((unit.name, unit.tag, *([unit.devices] if unit.devices else [])))
     return repr(told)
