@@ -10,7 +10,7 @@ BENCH_ARGS  ?=
 COMPARE := --strategy refresh --strategy unmap-remap
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test check static fast format format-check lint types bench clean
+.PHONY: help venv run test check static fast format format-check lint types fuzz bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ lint: $(STAMP)  ## ruff, and the order of the rooms
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+fuzz: $(STAMP)  ## 100,000 damaged tables: no exception, no hang
+	FUZZ_INPUTS=100000 $(BIN)/pytest -n 2 -q tests/inspect/test_fuzz.py $(PYTEST_ARGS)
 
 bench: $(STAMP)  ## the benchmarks
 	$(BIN)/python -m benchmarks.run $(BENCH_ARGS)

@@ -151,3 +151,30 @@ class UnitTimeout(HitlessError):
             do="its devices are blocked; the old memory is not freed",
         )
         self.unit = unit
+
+
+class CallFailed(HitlessError):
+    """Firmware, a TDX module or an RMM did not do all of a request.
+
+    Args:
+        op: the request.
+        done: how many of its effects it did, in order.
+        refused: what it said; empty: it was busy, or did not answer, within the bound.
+    """
+
+    def __init__(self, op: str, done: int, refused: str, *, where: str = "") -> None:
+        gone = "its devices are blocked; the old memory is not freed"
+        super().__init__(
+            f"{op} was refused: {refused}" if refused else f"{op} was not done within its bound",
+            where=where,
+            rule="H1: what does not answer is fenced",
+            do="nothing has changed" if refused and not done else gone,
+        )
+        self.op = op
+        self.done = done
+        self.refused = refused
+
+    @property
+    def harmless(self) -> bool:
+        """Whether it is certain that nothing has changed."""
+        return bool(self.refused) and not self.done

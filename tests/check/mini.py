@@ -25,7 +25,7 @@ from attrs import define, field, frozen
 from hitless.bits import BoolArray, Field, Layout, U64Array, W, bit, join, keep, masked, reserved, select, test
 from hitless.errors import BusError
 from hitless.hardware.facts import Completes, Drops, Effect, HardwareFacts, Illegal, Match, NoEffect
-from hitless.ownership import HOST, OwnerChange, OwnerTable, Policy, Verdict
+from hitless.ownership import HOST, Choreography, OwnerChange, Ownership, OwnerTable, Policy, Verdict
 from hitless.pagetable import READ, WRITE, Level, PageFormat
 from hitless.pagetable.format import LeafSize
 from hitless.plan import Own, Section, Step
@@ -259,7 +259,7 @@ def hardware(facts: Facts) -> HardwareFacts:
 
 
 @frozen
-class MiniOwnership:
+class MiniOwnership(Ownership):
     """An owner table whose verdict is cached or not, and holds for a page, a leaf or an entry."""
 
     facts: Facts
@@ -284,8 +284,10 @@ class MiniOwnership:
             return Verdict(False, lg2, "owner", "leaf and entry differ in size (MINI-5)")
         return Verdict(True, lg2)
 
-    def own(self, table: OwnerTable, changes: Sequence[OwnerChange], *, trusted: bool, allow_break: bool) -> list[Own]:
-        return [Own("MINI.SET", start, end, owner, 12) for start, end, owner in changes]
+    def own(
+        self, table: OwnerTable, changes: Sequence[OwnerChange], *, trusted: bool, allow_break: bool
+    ) -> Choreography:
+        return Choreography(own=[Own("MINI.SET", start, end, owner, 12) for start, end, owner, _ in changes])
 
     def initial(self, table: OwnerTable, start_pa: int, end_pa: int, owner: int, hunk_lg2: int) -> None:
         table.set(start_pa, end_pa, owner, 12)

@@ -9,6 +9,7 @@ from hitless.pagetable import Mapping, format_layout, parse_layout, table_leaves
 from hitless.plan import (
     SECTIONS,
     Barrier,
+    Call,
     Clean,
     Fill,
     FillRun,
@@ -31,19 +32,28 @@ names = st.from_regex(r"[a-z][a-z0-9.-]{0,10}", fullmatch=True)
 counts = st.integers(1, 600)
 pairs = st.lists(st.tuples(words, st.integers(0, 600)), max_size=3)
 commands = st.lists(words, min_size=1, max_size=4).map(tuple)
+stores = st.builds(Store, words, words, words, words, names, st.integers(0, 5), words, pairs, pairs)
+drops = st.sampled_from(["none", "iotlb", "iotlb+atc"])
+owns = st.builds(Own, names, words, words, st.integers(0, 7), sizes, drops)
+invalidates = st.builds(Invalidate, names, st.integers(0, 65535), commands, words, words)
+waits = st.builds(Wait, names)
+effects = st.one_of(stores, owns, invalidates, waits)
 steps = st.one_of(
     st.builds(Fill, words, sizes, st.lists(st.builds(FillRun, words, st.integers(0, 512), words, words), max_size=3)),
     st.builds(Clean, words, st.integers(0, 2**40)),
     st.builds(Barrier),
-    st.builds(Store, words, words, words, words, names, st.integers(0, 5), words, pairs, pairs),
+    stores,
+    invalidates,
+    waits,
+    owns,
+    st.builds(
+        Call, names, words, words, st.lists(st.one_of(stores, owns, invalidates, waits), max_size=3), st.booleans()
+    ),
     st.builds(
         StoreStructure,
         *(names, st.integers(0, 65535), st.none() | st.integers(0, 2**20 - 1), st.just("") | names, names, words),
         *[st.lists(words, min_size=1, max_size=2).map(tuple)] * 2,
     ),
-    st.builds(Invalidate, names, st.integers(0, 65535), commands, words, words),
-    st.builds(Wait, names),
-    st.builds(Own, names, words, words, st.integers(0, 7), sizes, st.sampled_from(["none", "iotlb", "iotlb+atc"])),
     st.builds(
         Release,
         st.lists(st.tuples(words, sizes), min_size=1, max_size=3),
@@ -65,10 +75,19 @@ def test_comments_and_empty_lines_are_passed_over():
     assert parse_plan(text) == Plan("a", isolate=[Wait("iommu0")])
 
 
-@pytest.mark.parametrize("bad", ["[isolate]\nstore everything", "wait iommu0", "[isolate]\nwait", "[own]\nown x y z"])
+_BAD = (
+    "[isolate]\nstore everything",
+    "wait iommu0",
+    "[isolate]\nwait",
+    "[own]\nown x y z",
+    "[own]\ncall A [0x1, 0x2)\n  does barrier",
+)
+
+
+@pytest.mark.parametrize("bad", _BAD)
 def test_what_is_no_plan_is_bad_input_with_its_line(bad):
     """The error names the line."""
-    with pytest.raises(BadInput, match=r"line [12]"):
+    with pytest.raises(BadInput, match=r"line [123]"):
         parse_plan(bad)
 
 

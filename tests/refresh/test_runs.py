@@ -125,7 +125,7 @@ class Space:
     def change(self, ranges, after, **how):
         """Convert: the dictionary becomes ``after``, which differs only in the ranges."""
         request = PlanRequest(tuple((a << 12, b << 12) for a, b in ranges), self.layout(after), **how)
-        prepared = self.planner.plan("test", request, [])
+        prepared = self.planner.plan("test", request)
         self.plan = prepared.plan
         assert parse_plan(format_plan(prepared.plan)) == prepared.plan
         self.converting = {page for a, b in ranges for page in range(a, b)}
@@ -295,7 +295,7 @@ def test_an_impossible_resize_is_refused_and_may_be_broken():
     broken.map(0, 4, 0x100)
     broken.watch = False
     request = PlanRequest(((0x1000, 0x2000),), broken.layout({**broken.pages, 1: (0x999, 1)}))
-    steps = broken.planner.plan("test", request, []).plan.isolate
+    steps = broken.planner.plan("test", request).plan.isolate
     assert [step.new for step in steps if isinstance(step, Store)][:4] == [0] * 4
 
 
@@ -465,6 +465,6 @@ def test_unmap_remap_lays_runs_out_again(kind):
     space.map(0, 8, 0x100)
     space.watched = []
     request = PlanRequest(((0x5000, 0x6000),), space.layout(space.pages), remap=True)
-    prepared = space.planner.plan("test", request, [])
+    prepared = space.planner.plan("test", request)
     assert [step.what for step in stores(prepared, "isolate")] == ["wipe"] * 8
     assert [step.what for step in stores(prepared, "refresh")] == ["map"] * 8

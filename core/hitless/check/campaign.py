@@ -1,10 +1,7 @@
 """A whole check: what is to be checked, cut into tasks that processes share."""
 
 import shlex
-import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import active_children, get_context
 from typing import Any, Literal, TypeAlias
 
 from attrs import field, frozen
@@ -22,6 +19,7 @@ from hitless.config import load_checked, open_registry
 from hitless.errors import Refused as RefusedPlan
 from hitless.explain.variants import feature_text
 from hitless.plugin import VendorRegistry
+from hitless.processes import side_by_side
 
 Kind: TypeAlias = Literal["scenarios", "mutants", "deletions"]
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -220,7 +218,7 @@ def run_tasks(
     if jobs == 1 or len(tasks) == 1:
         parts = [_done(task.run(registry), task, count) for task in tasks]
     else:
-        parts = _side_by_side(tasks, jobs, count)
+        parts = side_by_side([task.run_alone for task in tasks], jobs, lambda number, _: count(tasks[number]))
     found = Findings()
     for part in parts:
         found.add(part)
@@ -247,25 +245,3 @@ class _Count:
     def __call__(self, task: Task) -> None:
         self._done[task.label] = self._done.get(task.label, 0) + task.pieces
         self._progress(task.label, self._done[task.label], self._all[task.label])
-
-
-def _side_by_side(tasks: Sequence[Task], jobs: int, count: _Count) -> list[Findings]:
-    """Tasks share nothing."""
-    pool = ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn"), initializer=_die_of_interrupts)
-    try:
-        futures = {pool.submit(task.run_alone): number for number, task in enumerate(tasks)}
-        for done in as_completed(futures):
-            done.result()  # a bug in a task ends the check
-            count(tasks[futures[done]])
-        return [future.result() for future in futures]
-    except BaseException:  # an interrupt, too: nobody waits for what still runs
-        for child in active_children():
-            child.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _die_of_interrupts() -> None:
-    """In a worker: an interrupt ends it, where Python's handler would end only the task under way."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -19,10 +19,10 @@ from hitless.check.spans import FaultSpan, LeafSpan, PointerSpan, Reader, Span, 
 from hitless.check.subject import Subject
 from hitless.check.verdicts import Verdicts
 from hitless.check.walks import Walks
-from hitless.check.watcher import Watcher
+from hitless.check.watching import Deferred, Watcher
 from hitless.hardware.facts import Completes
 from hitless.pagetable import READ, WRITE
-from hitless.plan import Barrier, Clean, Fill, Invalidate, Own, Release, Step, Store, StoreStructure, Wait
+from hitless.plan import Barrier, Call, Clean, Fill, Invalidate, Own, Release, Step, Store, StoreStructure, Wait
 from hitless.units import SPACE, align_down, align_up
 
 
@@ -112,22 +112,30 @@ class Engine:
             case Barrier():
                 self._barrier()
             case Invalidate():
-                effects = self.subject.vendor.commands.decode(step.words)
-                self.queues.submit(step.unit, self.now, effects)
-                self.rooting.submit(step.unit, effects)
-                for watcher in self.watchers:
-                    watcher.submitted(self, step, effects)
+                self._submit(step)
             case Wait():
                 self._wait(step)
             case StoreStructure():
                 self.rooting.store(step)
             case Own():
                 self._own(step)
+            case Call():
+                self._call(step)
             case Release():
-                reachable = [pa for pa, _ in step.tables if self.reachable(pa)]
-                self._released.update(pa for pa, _ in step.tables)
-                for watcher in self.watchers:
-                    watcher.released(self, step, reachable)
+                self._release(step)
+
+    def _submit(self, step: Invalidate) -> None:
+        effects = self.subject.vendor.commands.decode(step.words)
+        self.queues.submit(step.unit, self.now, effects)
+        self.rooting.submit(step.unit, effects)
+        for watcher in self.watchers:
+            watcher.submitted(self, step, effects)
+
+    def _release(self, step: Release) -> None:
+        reachable = [pa for pa, _ in step.tables if self.reachable(pa)]
+        self._released.update(pa for pa, _ in step.tables)
+        for watcher in self.watchers:
+            watcher.released(self, step, reachable)
 
     # -- walks
 
@@ -439,6 +447,21 @@ class Engine:
             self.queues.forget_pa(step.start_pa, step.end_pa, devices=step.drops == "iotlb+atc")
         for watcher in self.watchers:
             watcher.owned(self, step, ranges)
+
+    def _call(self, step: Call) -> None:
+        """What a call does, one after the other; where requests are held, they see only what stands in the end."""
+        if not step.held:
+            for effect in step.effects:
+                self.step(effect)
+            return
+        watchers, self.watchers = self.watchers, (deferred := Deferred(self.watchers),)
+        for effect in step.effects:
+            self.step(effect)
+            if isinstance(effect, Store):
+                self.shadow.clean(Clean(effect.pa, 8))
+                self._barrier()
+        self.watchers = watchers
+        deferred.catch_up(self)
 
     def beside(self, start: int, end: int) -> list[tuple[LeafSpan, Window]]:
         """Leaves that are readable though memory does not lead to them, or says otherwise by now."""

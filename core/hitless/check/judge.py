@@ -10,7 +10,7 @@ from hitless.check.report import Violation
 from hitless.check.rules.base import OutcomeRule, Seen, describe
 from hitless.check.spans import FaultSpan, LeafSpan
 from hitless.check.subject import TruthRun
-from hitless.check.watcher import Watcher
+from hitless.check.watching import Watcher
 from hitless.plan import Own
 
 _UNSAFE = frozenset({"machine-check", "poison", "integrity"})

@@ -9,7 +9,7 @@ from hitless.check.engine import Engine
 from hitless.check.held import Held
 from hitless.check.spans import FaultSpan, LeafSpan
 from hitless.check.subject import Subject
-from hitless.check.watcher import Watcher
+from hitless.check.watching import Watcher
 from hitless.ownership import Verdict
 from hitless.pagetable import READ, WRITE
 from hitless.plan import Own, Release

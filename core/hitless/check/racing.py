@@ -8,7 +8,7 @@ from hitless.bits import U64Array
 from hitless.check.stage import Stage
 from hitless.iommufd import Domain
 from hitless.memory import Arena
-from hitless.pagetable import Leaf, Position, entry_pa
+from hitless.pagetable import Leaf, Position, WalkFault, entry_pa
 from hitless.plan import Clean, Invalidate, Step, Wait
 
 
@@ -113,6 +113,10 @@ class Race:
 
     def _entry(self, iova: int) -> tuple[int, int] | None:
         """Address and level of the leaf entry that translates an IOVA."""
+        found = self._walk(iova)
+        return None if isinstance(found, WalkFault) else found
+
+    def _walk(self, iova: int) -> tuple[int, int] | WalkFault:
         fmt, arena = self.domain.vendor.page_format, self.stage.machine.arena
         at = fmt.start(self.domain.planner.root_pa, iova)
         while isinstance(at, Position):
@@ -121,7 +125,7 @@ class Race:
             if isinstance(found, Leaf):
                 return pa, level
             at = found
-        return None
+        return at
 
     def forgotten(self) -> list[int]:
         """Pages that were written to, are mapped, and are marked nowhere."""
@@ -129,9 +133,9 @@ class Race:
 
     def _is_marked(self, iova: int) -> bool:
         """Whether any entry of the leaf that translates a page is marked."""
-        found = self._entry(iova)
-        if found is None:
-            return True  # not mapped: it was reported when it was unmapped
+        found = self._walk(iova)
+        if isinstance(found, WalkFault):
+            return found.kind == "not-present"  # not mapped: it was reported when it was unmapped
         pa, level = found
         fmt, arena = self.domain.vendor.page_format, self.stage.machine.arena
         size = fmt.leaf_size(int(fmt.leaf_lg2(arena.load(pa), level)))

@@ -12,7 +12,7 @@ from hitless.check.subject import Subject, Truth
 from hitless.guest_memfd.conversion import Conversion
 from hitless.iommufd import Domain
 from hitless.memory import PhysicalMemory
-from hitless.plan import Fill, Release, Section, Step, Store, StoreStructure
+from hitless.plan import Fill, Release, Section, Step, Store, StoreStructure, effects_of
 from hitless.refresh.planner import Prepared
 
 if TYPE_CHECKING:
@@ -72,16 +72,17 @@ class Recording:
         if step is None or (self.steps and self.steps[-1][1] is step):
             return
         self.steps.append((self.section, step))
-        match step:
-            case Store():
-                self.before.keep(step.pa)
-            case StoreStructure():
-                self.before.keep(step.pa, len(step.new))
-            case Fill():
-                self.before.keep(step.pa, 1 << step.size_lg2 - 3)
-            case Release():
-                for pa, size_lg2 in step.tables:
-                    self.before.keep(pa, 1 << size_lg2 - 3)
+        for each in effects_of([step]):
+            match each:
+                case Store():
+                    self.before.keep(each.pa)
+                case StoreStructure():
+                    self.before.keep(each.pa, len(each.new))
+                case Fill():
+                    self.before.keep(each.pa, 1 << each.size_lg2 - 3)
+                case Release():
+                    for pa, size_lg2 in each.tables:
+                        self.before.keep(pa, 1 << size_lg2 - 3)
 
     # -- as a notifier
 

@@ -52,7 +52,8 @@ class Refusal:
 class Row:
     """One scenario on one configuration.
 
-    ``outcome``: ``ok``, ``violated``, ``refused`` or ``not_applicable``, with the reason.
+    ``outcome``: ``ok``, ``violated``, ``refused`` or ``not_applicable``, with the reason. ``forced``: how many of the
+    plans and trials were made only because they had been refused.
     """
 
     vendor: str
@@ -61,6 +62,7 @@ class Row:
     features: dict[str, Any]
     plans: int = 0
     trials: int = 0
+    forced: int = 0
     steps: int = 0
     facts: int = 0
     outcome: str = "ok"
@@ -127,6 +129,7 @@ def _judge(row: Row, cases: Iterable[Case | Trial], tell: Teller, *, forced: boo
     for case in cases:
         row.plans += isinstance(case, Case)
         row.trials += isinstance(case, Trial)
+        row.forced += forced
         report = case.report if isinstance(case, Trial) else check(case.subject)
         row.steps += report.steps
         row.facts += report.facts

@@ -18,6 +18,8 @@ _COMMANDS = {
     "run": "run a conversion log through domains of every vendor, with DMA in flight",
     "plan": "print what a conversion would do, every word and command explained",
     "check": "check plans over every interleaving, and the checker by mutants",
+    "inspect": "decode the tables in a memory image: what is mapped, and what is wrong",
+    "audit": "hold the tables in a memory image against the static rules",
     "explain": "decode entries, structures, commands and events of a vendor",
     "vectors": "replay recorded page tables word by word, and make such recordings",
     "vendors": "list vendors, formats, features and where each strategy comes from",

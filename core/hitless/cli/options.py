@@ -99,8 +99,10 @@ def set_up(
     return Setup(config, registry, problems)
 
 
-def given_features(registry: VendorRegistry, vendor: str, features: Sequence[str]) -> Mapping[str, Any]:
-    """Features as options say them, for a vendor.
+def given_features(
+    registry: VendorRegistry, vendor: str, features: Sequence[str], defaults: Mapping[str, Any] | None = None
+) -> Mapping[str, Any]:
+    """Features as options say them, for a vendor; ``defaults`` stand in for what they do not say.
 
     Raises:
         BadInput: it has no such feature, the value is not legal, or hardware does not have the combination.
@@ -114,7 +116,15 @@ def given_features(registry: VendorRegistry, vendor: str, features: Sequence[str
         legal = {str(each).lower(): each for each in infos[name].values}
         if legal and value.lower() not in legal:
             raise BadInput(f"{text!r} is not legal", who=vendor, do=f"{name} may be {', '.join(legal)}")
-        chosen[name] = legal[value.lower()] if legal else type(infos[name].default)(value)
-    if faults := registry.feature_faults(vendor, chosen):
+        chosen[name] = legal[value.lower()] if legal else _any(vendor, text, value, infos[name].default)
+    if faults := registry.feature_faults(vendor, {**(defaults or {}), **chosen}):
         raise BadInput("; ".join(faults), who=vendor, do="give other values, or more of them")
     return chosen
+
+
+def _any(vendor: str, text: str, value: str, default: object) -> object:
+    """A value of a feature that takes any of its type; numbers as people write them."""
+    try:
+        return int(value, 0) if isinstance(default, int) else value
+    except ValueError:
+        raise BadInput(f"{text!r} is not legal", who=vendor, do="give a number, such as 0x10210 or 39") from None

@@ -2,9 +2,11 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 from rich.console import Console
@@ -80,14 +82,30 @@ def write_text(target: str, text: str) -> None:
     if target == "-":
         click.echo(text, nl=False)
         return
+    with opened(target) as file:
+        file.write(text)
+
+
+@contextmanager
+def opened(target: str) -> Iterator[TextIO]:
+    """Standard output (``-``), or a file that is replaced as a whole when the block ends without an error.
+
+    Raises:
+        BadInput: the file cannot be written.
+    """
+    if target == "-":
+        yield sys.stdout
+        return
     path = Path(target).resolve()
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         if path.exists() and not path.is_file():  # a pipe or a device is not to be replaced
-            path.write_text(text, encoding="utf-8")
+            with path.open("w", encoding="utf-8") as file:
+                yield file
             return
         try:
-            part.write_text(text, encoding="utf-8")
+            with part.open("w", encoding="utf-8") as file:
+                yield file
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)

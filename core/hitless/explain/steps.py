@@ -4,7 +4,20 @@ from collections.abc import Iterator, Mapping
 
 from hitless.explain.words import explain_entry
 from hitless.pagetable import PageFormat
-from hitless.plan import Barrier, Clean, Fill, FillRun, Invalidate, Own, Release, Step, Store, StoreStructure, Wait
+from hitless.plan import (
+    Barrier,
+    Call,
+    Clean,
+    Fill,
+    FillRun,
+    Invalidate,
+    Own,
+    Release,
+    Step,
+    Store,
+    StoreStructure,
+    Wait,
+)
 from hitless.plugin import Vendor
 from hitless.units import lg2_text
 
@@ -52,6 +65,10 @@ def explain_step(step: Step, vendor: Vendor, levels: Mapping[int, int]) -> list[
             drops = {"none": "", "iotlb": ", and cached verdicts go", "iotlb+atc": ", and cached verdicts go, ATCs too"}
             size = lg2_text(step.size_lg2)
             return [f"{step.op}: owned by {owner} in entries of {size}{drops.get(step.drops, '')}"]
+        case Call(op, _, _, effects, held):
+            meanwhile = "while requests are held" if held else "while requests go on"
+            inner = [line for effect in effects for line in explain_step(effect, vendor, levels)]
+            return [f"{op}, {meanwhile}: {'; '.join(inner)}"]
         case Release(tables, fold):
             folded = ", after A and D that walkers set in them were saved" if fold else ""
             return [f"{len(tables)} {'table is' if len(tables) == 1 else 'tables are'} free{folded}"]

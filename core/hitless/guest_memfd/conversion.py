@@ -27,6 +27,7 @@ class Conversion:
         runs: the same with old and new physicals.
         done: the ranges whose owner has changed; empty until the owner change.
         fenced: what did not answer: (unit, devices).
+        refused: what a notifier's firmware refused before the owner change, which is then not made.
     """
 
     number: int
@@ -35,6 +36,7 @@ class Conversion:
     runs: tuple[ChangeRun, ...]
     done: tuple[tuple[int, int], ...] = ()
     fenced: list[tuple[str, tuple[int, ...]]] = field(factory=list)
+    refused: list[str] = field(factory=list)
 
     @property
     def pages(self) -> int:

@@ -230,6 +230,13 @@ class GuestMemfd:
         end = align_up(conversion.ranges[-1][1], self.hunk_lg2)
         return min([start, *(p.span[0] for p in prepared)]), max([end, *(p.span[1] for p in prepared)])
 
+    def _change_owners(self, conversion: Conversion) -> None:
+        """Raises OwnerChangeRefused: the host, or a notifier's firmware, has not done all of it."""
+        if conversion.refused:
+            raise OwnerChangeRefused(conversion.refused[0])
+        self.authority(conversion)
+        conversion.done = conversion.ranges
+
     def _carry_out(self, conversion: Conversion) -> None:
         """Isolate everywhere; change owners; refresh everywhere, whatever the owner change did."""
         for watcher in self.watchers:
@@ -238,8 +245,7 @@ class GuestMemfd:
             notifier.isolate(conversion)
         refusal: OwnerChangeRefused | None = None
         try:
-            self.authority(conversion)
-            conversion.done = conversion.ranges
+            self._change_owners(conversion)
         except OwnerChangeRefused as error:
             refusal = error
             conversion.done = _joined(error.done)

@@ -59,7 +59,7 @@ class DmaEngine:
     Args:
         guest: the truth.
         lanes: devices.
-        attrs: the attributes that every mapping of the domain has (rule N2).
+        attrs: the attributes that every mapping of the domain has (rule N2); None: nobody can see them.
         maps_private: whether a trusted device of the domain may reach guest-owned pages here.
         rate: requests per burst.
         iovas: the IOVAs at which devices reach a page, given its guest physical address; None: that address.
@@ -70,7 +70,7 @@ class DmaEngine:
 
     guest: GuestMemfd
     lanes: list[Lane]
-    attrs: int
+    attrs: int | None
     rng: random.Random
     maps_private: bool = True
     rate: int = 2
@@ -179,7 +179,7 @@ class DmaEngine:
         self, lane: Lane, iova: int, gpa: int, write: bool, translated: Translated, judge: Callable[[Request], None]
     ) -> None:
         request = Request(lane.attachment, iova, write, translated, judge, None, gpa)
-        if self.rng.random() < _LATER and not lane.unit.fenced:
+        if self.rng.random() < _LATER and lane.unit.completes_later and not lane.unit.fenced:
             lane.unit.in_flight.append(request)
         else:
             request.finish(request)
@@ -217,14 +217,15 @@ class DmaEngine:
         return False
 
     def _right(self, request: Request) -> bool:
-        """Whether a completed request reached what the present owners grant."""
-        return (
-            self._reachable(request.attachment, request.gpa)
-            and request.translated.pa == self.guest.pa(request.gpa)
-            and self._right_attrs(request.translated.entry)
-        )
+        """Whether a completed request reached what the present owners grant, and nothing else."""
+        if not self._reachable(request.attachment, request.gpa):
+            return _turned_away(request)
+        right_place = request.translated.pa == self.guest.pa(request.gpa)
+        return right_place and self._right_attrs(request.translated.entry)
 
     def _right_attrs(self, entry: CachedLeaf) -> bool:
+        if self.attrs is None:
+            return True
         if entry.lower is None:
             return entry.attrs == self.attrs
         return entry.lower.attrs == self.attrs and entry.attrs == self.stage1_attrs
@@ -258,6 +259,16 @@ class DmaEngine:
             if not self._is_converting(gpa):
                 return gpa
         return None
+
+
+def _turned_away(request: Request) -> bool:
+    """Whether a request that was translated in time fails safely on arrival: its owner check is made there."""
+    attachment, entry = request.attachment, request.translated.entry
+    if attachment.ownership.cached:
+        return False
+    leaf_lg2 = (entry.lower or entry).leaf_lg2
+    verdict = attachment.ownership.verdict(attachment.owners, request.translated.pa, leaf_lg2, attachment.trusted)
+    return not verdict.ok and verdict.outcome == "owner"
 
 
 __all__ = ["DmaCounters", "DmaEngine", "Lane", "Translated"]

@@ -6,10 +6,10 @@ reads one structure after the other until it knows which tables to walk. A vendo
 structures. Reading, caching and dropping are core's.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
-from hitless.bits import Layout
+from hitless.bits import Layout, U64Array
 from hitless.pagetable import READ, WRITE, PageFormat
 from hitless.refresh.commands import Words
 
@@ -84,6 +84,7 @@ class BadStructure(NamedTuple):
             words: the unit never read it (a device beyond the table).
         kind: what the vendor's events encode: the event's name or reason code, as text.
         why: one sentence with the fact id.
+        absent: nothing stands there: the entry is not valid, or lies beyond its table. Else it is malformed.
     """
 
     structure: str
@@ -91,6 +92,7 @@ class BadStructure(NamedTuple):
     words: tuple[int, ...]
     kind: str
     why: str
+    absent: bool = False
 
 
 class StructureEntry(NamedTuple):
@@ -192,4 +194,69 @@ class Structures(Protocol):
             base: the register.
             entry: what it shall say; with ``blocked``, how a device that must not reach memory is cut off.
             load: reads one word of memory.
+        """
+
+
+# -- images of real memory
+
+
+def _alone(value: int, beside: Mapping[str, int]) -> int:
+    """The base, where the register says all."""
+    return value
+
+
+class RootRegister(NamedTuple):
+    """A register by which a reader of memory images finds a unit's structures.
+
+    Args:
+        title: the register's name in the specification.
+        features: what reading takes for granted where nobody says otherwise: an image does not tell what the
+            hardware has, so these are the values that refuse least.
+        beside: further registers that it takes, by name, each with what it is; values come from people.
+        base: from its value, and those of ``beside``, to the base that :meth:`Structures.start` takes.
+    """
+
+    title: str
+    features: Mapping[str, Any] = {}
+    beside: Mapping[str, str] = {}
+    base: Callable[[int, Mapping[str, int]], int] = _alone
+
+
+class OwnerRun(NamedTuple):
+    """Memory ``[start, end)`` of one owner (0: the host)."""
+
+    start: int
+    end: int
+    owner: int
+
+
+class OwnerImage(NamedTuple):
+    """How an owner table is read from an image (RMP, GPT).
+
+    Args:
+        title: the register that holds its address.
+        read: the runs of owners, from the register's value, those of ``beside``, and ``view`` of the image's
+            words; BusError where the table is not in the image.
+        beside, features: as in :class:`RootRegister`.
+    """
+
+    title: str
+    read: Callable[[int, Mapping[str, int], Callable[[int, int], U64Array]], Iterator[OwnerRun]]
+    beside: Mapping[str, str] = {}
+    features: Mapping[str, Any] = {}
+
+
+class ImageStructures(Structures, Protocol):
+    """Structures that can be read from an image, starting from a register: optional, beside the rest."""
+
+    registers: Mapping[str, RootRegister]
+    """By the name of what the register points to: ``device-table``; people write ``VENDOR/device-table``."""
+
+    owner_tables: Mapping[str, OwnerImage]
+    """By name: ``rmp``; people write ``VENDOR/rmp``. Empty: the vendor has none."""
+
+    def devices(self, base: int, load: Callable[[int], int]) -> Iterator[range]:
+        """The devices that the structures have room for, ascending; what holds nothing may be left out.
+
+        ``load`` reads one word, and raises BusError where the image has no memory.
         """

@@ -63,6 +63,7 @@ class Unit:
         idle: called while a wait is polled: the rest of the machine goes on.
         requests: its caches and walker.
         stopped: the command that it refused, with the reason: its queue goes no further.
+        completes_later: requests may go on for a while after they were translated.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Unit:
     fenced: bool = False
     hung: bool = False
     stopped: tuple[Words, str] | None = None
+    completes_later: bool = True
     head: int = 0
     tail: int = 0
     event_tail: int = 0
@@ -114,6 +116,10 @@ class Unit:
             for i, word in enumerate(words):
                 self.memory.store(slot + 8 * i, word)
             self.tail += 1
+            self._ring()
+
+    def _ring(self) -> None:
+        """The doorbell: the model sees the new tail by itself."""
 
     def _is_full(self) -> bool:
         return self.tail - self.head >= self.facts.queue_entries
@@ -130,8 +136,11 @@ class Unit:
             target = self._sequence
             self.submit(self.commands.wait(self.wait_pa, target))
             polls = 0
-            while self.memory.load(self.wait_pa) < target:
+            while not self._answered(target):
                 polls = self._poll(polls)
+
+    def _answered(self, target: int) -> bool:
+        return self.memory.load(self.wait_pa) >= target
 
     def _poll(self, polls: int) -> int:
         if self.stopped is not None:
@@ -197,10 +206,14 @@ class Unit:
             for gpa, words in image.guest_writes:
                 for i, word in enumerate(words):
                     guest.store(gpa + 8 * i, word)
-        self.requests.set_base(image.base)
+        self._point(image.base)
         old, self._blocks = self._blocks, image.blocks
         for pa, size_lg2 in old:
             memory.free(pa, size_lg2)
+
+    def _point(self, base: int) -> None:
+        """Write the register that leads to the structures; nothing of the old ones stays cached."""
+        self.requests.set_base(base)
 
     def plan_change(self, entry: StructureEntry, what: str, load: Callable[[int], int] | None = None) -> list[Round]:
         """How a live structure comes to say something else, in rounds; see :func:`change_rounds`.

@@ -5,6 +5,7 @@ from typing import Any
 
 from attrs import frozen
 
+from hitless.hardware.emulator import Emulator
 from hitless.hardware.facts import Commands, Events, HardwareFacts
 from hitless.hardware.structures import Structures
 from hitless.ownership import Ownership
@@ -24,6 +25,7 @@ class Vendor:
         mutants: gives the vendor's own mutants, harmless changes and reasons; see :mod:`hitless.check.mutants`.
         origins: for each strategy the distribution (and extension) that answered.
         structures: None: a unit takes each device's root table, format and tag from the domain.
+        emulator: how QEMU's emulation of its units is driven; None: there is none.
     """
 
     name: str
@@ -39,5 +41,6 @@ class Vendor:
     ownership: Ownership
     origins: Mapping[str, str]
     structures: Structures | None = None
+    emulator: Emulator | None = None
     rules: Callable[[], Sequence[Callable[[], Any]]] = tuple
     mutants: Callable[[], Sequence[Any]] = tuple

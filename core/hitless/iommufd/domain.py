@@ -4,7 +4,7 @@ It is a notifier of guest_memfd. Everything that it writes to a reachable table 
 """
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 from attrs import define, field, frozen
@@ -21,10 +21,12 @@ from hitless.iommufd.ioas import Ioas, joined
 from hitless.iommufd.layout import rules_under, runs_of, segments
 from hitless.iommufd.live import adopt, lead_to
 from hitless.iommufd.nested import GuestStage
+from hitless.iommufd.owning import DomainOwners, entry_lg2
+from hitless.iommufd.performing import Performer
 from hitless.memory import PageAllocator, PhysicalMemory
-from hitless.ownership import OwnerChange, OwnerTable, Policy
+from hitless.ownership import OwnerTable, Policy
 from hitless.pagetable import READ, WRITE
-from hitless.plan import Own, Plan, Step
+from hitless.plan import Plan, Step
 from hitless.refresh.assemble import Assembler
 from hitless.refresh.changes import Changes
 from hitless.refresh.commands import Words
@@ -32,7 +34,7 @@ from hitless.refresh.executor import Executor
 from hitless.refresh.grow import Root
 from hitless.refresh.planner import Planner, Prepared, give_back
 from hitless.refresh.target import PlanRequest, Segment
-from hitless.units import PAGE_LG2, SPACE
+from hitless.units import PAGE_LG2, SPACE, align_down
 
 
 @frozen
@@ -80,8 +82,12 @@ class Domain:
     fenced: list[str] = field(factory=list)
     cuts: int = 0
     merges: int = 0
+    performer: Performer = field(init=False)
     _pending: dict[int, Prepared] = field(factory=dict)
     _lock: threading.RLock = field(factory=threading.RLock)
+
+    def __attrs_post_init__(self) -> None:
+        self.performer = Performer(self)
 
     @classmethod
     def open(
@@ -177,7 +183,7 @@ class Domain:
             ioas,
             stage1,
         )
-        executor.owners = _Owners(domain)
+        executor.owners = domain.performer
         planner.lead_to = partial(lead_to, domain) if vendor.structures is not None else None
         executor.covered = domain._covered
         try:
@@ -197,11 +203,12 @@ class Domain:
             for run in self.guest.runs(slot.gpa, slot.end):
                 if run.owner != HOST:
                     size = run.end - run.start
-                    self.vendor.ownership.initial(self.owners, run.pa, run.pa + size, run.owner, self.guest.hunk_lg2)
+                    lg2 = entry_lg2(self, run.start, run.pa)
+                    self.vendor.ownership.initial(self.owners, run.pa, run.pa + size, run.owner, lg2)
         ranges = self._iovas((slot.gpa, slot.end) for slot in self.guest.slots.slots)
         if ranges:
             request = PlanRequest(ranges, lambda start, end: self.layout(start, end, None))
-            self._execute(self.planner.plan(self.name, request, []))
+            self._execute(self.planner.plan(self.name, request))
         self.executor.counters = type(self.executor.counters)()
 
     # -- IOVAs and guest physical addresses
@@ -211,6 +218,17 @@ class Domain:
         if self.ioas is None:
             return tuple(ranges)
         return joined(each for start, end in ranges for each in self.ioas.iovas(start, end))
+
+    def owner(self, iova: int, conversion: Conversion | None) -> int | None:
+        """Who owns the page behind an IOVA, now or after a conversion; None: there is no memory."""
+        page = self.planner.assembler.fmt.leaf_lg2s[0]
+        run = next(runs_of(self.guest, self.ioas, align_down(iova, page), align_down(iova, page) + 1, conversion), None)
+        return None if run is None else run.owner
+
+    @property
+    def reaches_private(self) -> bool:
+        """Whether its devices use guest-owned pages: they are trusted, and the policy maps them."""
+        return self.settings.trusted and self.policy.maps_private
 
     def gpas(self, start: int, end: int) -> list[tuple[int, int]]:
         """The guest physical ranges that an IOVA range of this domain leads to."""
@@ -249,8 +267,7 @@ class Domain:
         if self.stage1 is not None:
             self.stage1.pages.hold(conversion.ranges, self.vendor.name)
         with self._lock:
-            own = self._own_steps(conversion.runs)
-            prepared = self._plan(self._request(conversion, conversion), own)
+            prepared = self._plan(self._request(conversion, conversion))
             if self.ioas is not None:
                 prepared.span = (0, SPACE)  # entries of one table may lead anywhere in guest memory
             self._pending[conversion.number] = prepared
@@ -259,20 +276,24 @@ class Domain:
 
     def isolate(self, conversion: Conversion) -> None:
         prepared = self._pending[conversion.number]
-        self._run(conversion, prepared.plan.isolate)
+        refused = self.performer.run(prepared.plan.isolate, prepared, conversion)
         self._adopt(prepared)
+        if refused:
+            conversion.refused.append(refused)
 
     def own(self, conversion: Conversion) -> None:
         """Change the owner table for what guest_memfd has changed."""
-        steps = self._pending[conversion.number].plan.own
+        prepared = self._pending[conversion.number]
+        steps: Sequence[Step] = prepared.plan.own
         if not conversion.complete:
-            steps = [*self._own_steps(_clipped(conversion.runs, conversion.done))]
-        self._run(conversion, steps)
+            owners = DomainOwners(self, conversion, _clipped(conversion.runs, conversion.done))
+            steps = owners.choreography(self.owners, prepared.changes).own
+        self.performer.run(steps, prepared, conversion)
 
     def refresh(self, conversion: Conversion) -> None:
         prepared = self._pending.pop(conversion.number)
         if conversion.complete:
-            self._run(conversion, prepared.plan.refresh)
+            self.performer.run(prepared.plan.refresh, prepared, conversion)
             self._count(prepared)
         else:
             self._realign(conversion, prepared)
@@ -301,16 +322,17 @@ class Domain:
                 yield from self.layout(at, b, None)
 
         with self._lock:
-            request = PlanRequest(gone, layout, merge=True)
-            prepared = self.planner.plan(self.name, request, [])
+            request = PlanRequest(gone, layout, merge=True, owners=DomainOwners(self))
+            prepared = self.planner.plan(self.name, request)
         self._execute(prepared)
         self._count(prepared)
 
     def merge(self, start: int, end: int) -> None:
         """Join what can be joined in a range: the policy ``on_request``."""
         with self.guest.quiet(start, end), self._lock:
-            request = PlanRequest(self._iovas([(start, end)]), lambda a, b: self.layout(a, b, None), merge=True)
-            prepared = self._plan(request, [])
+            ranges = self._iovas([(start, end)])
+            request = PlanRequest(ranges, lambda a, b: self.layout(a, b, None), merge=True, owners=DomainOwners(self))
+            prepared = self._plan(request)
             self._execute(prepared)
         self._count(prepared)
 
@@ -320,11 +342,12 @@ class Domain:
 
     # -- inside
 
-    def _plan(self, request: PlanRequest, own: list[Own]) -> Prepared:
+    def _plan(self, request: PlanRequest) -> Prepared:
         """The plan of a request; of one that leads to no IOVA of this domain, the owner changes alone."""
         if not request.ranges:
-            return Prepared(Plan(self.name, own=[*own]), Changes())
-        return self.planner.plan(self.name, request, own)
+            before, own, after = request.owners.change(Changes(), [])
+            return Prepared(Plan(self.name, [], [*before], [*own], [*after]), Changes())
+        return self.planner.plan(self.name, request)
 
     def _request(self, conversion: Conversion, after: Conversion | None) -> PlanRequest:
         changed = conversion.done if after is None else conversion.ranges
@@ -336,19 +359,7 @@ class Domain:
             merge=self.settings.merge == "at_once",
             remap=self.settings.strategy == "unmap-remap",
             owned=after is None,
-        )
-
-    def _own_steps(self, runs: tuple[ChangeRun, ...]) -> list[Own]:
-        """The vendor's choreography for the physical pages that change owner."""
-        changes: list[OwnerChange] = []
-        for run in runs:
-            size = run.end - run.start
-            if run.old_pa != run.new_pa and run.old_owner != HOST:
-                changes.append(OwnerChange(run.old_pa, run.old_pa + size, HOST))
-            if run.old_pa == run.new_pa or run.new_owner != HOST:
-                changes.append(OwnerChange(run.new_pa, run.new_pa + size, run.new_owner))
-        return self.vendor.ownership.own(
-            self.owners, sorted(changes), trusted=self.settings.trusted, allow_break=self.settings.allow_break
+            owners=DomainOwners(self, after, () if after is None else conversion.runs),
         )
 
     def _realign(self, conversion: Conversion, prepared: Prepared) -> None:
@@ -359,14 +370,14 @@ class Domain:
         """
         with self.guest.quiet(), self._lock:
             give_back(self.tables, list(prepared.changes.unlinked))
-            give_back(self.tables, list(prepared.changes.unplaced))
-            again = self._plan(self._request(conversion, None), [])
-        self._run(conversion, [step for _, step in again.plan.steps()])
+            give_back(self.tables, [*prepared.changes.unplaced, *self.performer.not_linked(prepared)])
+            again = self._plan(self._request(conversion, None))
+        self.performer.run([step for _, step in again.plan.steps()], again, conversion)
         self._count(prepared)
 
     def _execute(self, prepared: Prepared) -> None:
         """All of a plan that no conversion stands behind."""
-        self.executor.run(step for _, step in prepared.plan.steps())
+        self.performer.run([step for _, step in prepared.plan.steps()], prepared)
         self._adopt(prepared)
 
     def _adopt(self, prepared: Prepared) -> None:
@@ -374,26 +385,10 @@ class Domain:
         if prepared.grown is not None:
             adopt(self, prepared.grown)
 
-    def _run(self, conversion: Conversion, steps: "list[Step] | list[Own]") -> None:
-        """Do a section; a unit that does not answer is fenced, and the rest goes on without it."""
-        remaining: list[Step] = list(steps)
-        while remaining:
-            done = _Progress(remaining)
-            try:
-                self.executor.run(done)
-                return
-            except UnitTimeout as timeout:
-                self._fence(conversion, timeout.unit)
-                remaining = remaining[done.count :]
-
-    def _fence(self, conversion: Conversion, name: str) -> None:
-        unit = next(unit for unit in self.units if unit.name == name)
-        conversion.fenced.append((name, unit.block()))
-        self.fenced.append(name)
-
     def _count(self, prepared: Prepared) -> None:
-        self.cuts += len(prepared.changes.cut)
-        self.merges += len(prepared.changes.merge)
+        changes = prepared.changes
+        self.cuts += len(changes.cut) + len(changes.cut_together)
+        self.merges += len(changes.merge) + len(changes.merge_together)
 
     def _covered(self, unit: str, words: Words) -> int:
         """4K pages that an encoded command covers of the domain's own stage, as the vendor's own decoder tells."""
@@ -407,32 +402,6 @@ class Domain:
                 case Completes():
                     pass
         return pages
-
-
-@define
-class _Owners:
-    """The domain's owner table as the executor changes it: with the invalidation that the operation itself does."""
-
-    domain: Domain
-
-    def apply(self, own: Own) -> None:
-        self.domain.owners.apply(own)
-        if own.drops != "none":
-            for unit in self.domain.units:
-                unit.forget_pa(own.start_pa, own.end_pa, devices=own.drops == "iotlb+atc")
-
-
-class _Progress:
-    """Iterates over steps and knows how many were begun."""
-
-    def __init__(self, steps: list[Step]) -> None:
-        self._steps = steps
-        self.count = 0
-
-    def __iter__(self) -> Iterator[Step]:
-        for step in self._steps:
-            self.count += 1
-            yield step
 
 
 def _clipped(runs: tuple[ChangeRun, ...], ranges: tuple[tuple[int, int], ...]) -> tuple[ChangeRun, ...]:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from attrs import define, field
 
@@ -14,8 +14,8 @@ from hitless.units import align_up
 
 TableMemory: TypeAlias = PageAllocator
 
-_QUEUES = 1 << 20
-_STRUCTURES = 1 << 26
+QUEUE_BYTES = 1 << 20
+STRUCTURE_BYTES = 1 << 26
 
 
 @define(eq=False)
@@ -31,6 +31,9 @@ class Machine:
         table_bytes: how much memory there is for tables; structures have memory of their own.
     """
 
+    device: ClassVar[int] = 8
+    """The device of a unit of which nobody says what stands behind it."""
+
     seed: int = 0
     base_pa: int = 1 << 40
     table_bytes: int = 1 << 34
@@ -45,12 +48,15 @@ class Machine:
     _more: list[Arena] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
-        self.arena = Arena(self.base_pa, _QUEUES + self.table_bytes + _STRUCTURES)
+        self.arena = self._open(QUEUE_BYTES + self.table_bytes + STRUCTURE_BYTES)
         self.memory = self.arena
-        self.tables = PageAllocator(self.arena, self.base_pa + _QUEUES, self.table_bytes)
-        self.structures = PageAllocator(self.arena, self.base_pa + _QUEUES + self.table_bytes, _STRUCTURES)
+        self.tables = PageAllocator(self.arena, self.base_pa + QUEUE_BYTES, self.table_bytes)
+        self.structures = PageAllocator(self.arena, self.base_pa + QUEUE_BYTES + self.table_bytes, STRUCTURE_BYTES)
         self.rng = random.Random(self.seed)
         self._next_queue = self.base_pa
+
+    def _open(self, size: int) -> Arena:
+        return Arena(self.base_pa, size)
 
     def add_memory(self, start_pa: int, end_pa: int) -> None:
         """Give a physical range bytes that units can read; before the units are added.
@@ -73,11 +79,11 @@ class Machine:
             raise HitlessError("there is less memory for tables", who=self.name, do="ask for less, or make it larger")
         if len(sizes) == 1:
             return [self.tables]
-        start = self.base_pa + _QUEUES
+        start = self.base_pa + QUEUE_BYTES
         return [PageAllocator(self.arena, start + sum(sizes[:i]), size) for i, size in enumerate(sizes)]
 
-    def add_unit(self, name: str, vendor: Vendor) -> Unit:
-        """A unit of a vendor, with its queues and completion word in the arena.
+    def add_unit(self, name: str, vendor: Vendor, devices: Sequence[int] = ()) -> Unit:
+        """A unit of a vendor, with its queues and completion word in the arena; ``devices``: what will be behind it.
 
         Raises:
             HitlessError: the name is taken.
@@ -85,17 +91,16 @@ class Machine:
         if name in self.units:
             raise HitlessError(f"two units are named {name!r}", do="give every unit a name of its own")
         facts = vendor.hardware
-        command_bytes = facts.queue_entries * vendor.commands.words * 8
-        event_bytes = facts.event_entries * vendor.events.words * 8
-        queue = self._reserve(command_bytes)
-        unit = Unit(
-            name,
-            facts,
-            vendor.commands,
-            vendor.events,
-            self.memory,
-            queue_pa=queue,
-            event_pa=self._reserve(event_bytes),
+        unit = self._make_unit(
+            vendor,
+            devices,
+            name=name,
+            facts=facts,
+            commands=vendor.commands,
+            events=vendor.events,
+            memory=self.memory,
+            queue_pa=self._reserve(facts.queue_entries * vendor.commands.words * 8),
+            event_pa=self._reserve(facts.event_entries * vendor.events.words * 8),
             wait_pa=self._reserve(4096),
             rng=random.Random(self.rng.random()),
             structures=vendor.structures,
@@ -104,10 +109,13 @@ class Machine:
         self.units[name] = unit
         return unit
 
+    def _make_unit(self, vendor: Vendor, devices: Sequence[int], **parts: Any) -> Unit:
+        return Unit(**parts)
+
     def _reserve(self, size: int) -> int:
         at = self._next_queue
         self._next_queue += align_up(size, 12)
-        if self._next_queue > self.base_pa + _QUEUES:
+        if self._next_queue > self.base_pa + QUEUE_BYTES:
             raise HitlessError("too many units for the memory set aside for queues", do="use fewer units")
         return at
 

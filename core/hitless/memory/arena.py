@@ -27,6 +27,8 @@ class Arena:
     Args:
         base: physical address of the first byte; any multiple of 8.
         size: bytes; a multiple of 8 above 0. ``base + size`` is at most 2**64.
+        mapping: the memory, such as a part of a file that others see; at least as long; closed with the arena. None:
+            memory of this process.
 
     Raises:
         ValueError: base or size are not as above.
@@ -35,12 +37,12 @@ class Arena:
 
     __slots__ = ("_all", "_array", "_base", "_lock", "_map", "_size", "_words")
 
-    def __init__(self, base: int, size: int) -> None:
+    def __init__(self, base: int, size: int, mapping: mmap.mmap | None = None) -> None:
         if base < 0 or base % WORD or size <= 0 or size % WORD or base + size > SPACE:
             raise ValueError(f"an arena is whole 64-bit words below 2**64, not base={base:#x} size={size:#x}")
         self._base = base
         self._size = size
-        self._map = _reserve(size)
+        self._map = _reserve(size) if mapping is None else mapping
         self._all = memoryview(self._map)
         self._words = self._all.cast("Q")
         self._array: U64Array = np.frombuffer(self._map, dtype=np.uint64)

@@ -1,16 +1,36 @@
 """Who owns a page: owner tables, the check that an IOMMU makes, and the choreography of a conversion."""
 
 from hitless.ownership.policy import Boundary, Policy
-from hitless.ownership.strategy import OwnerChange, Ownership, Verdict
-from hitless.ownership.table import GUEST, HOST, OwnerTable
+from hitless.ownership.raw import RawEntry, RawTable
+from hitless.ownership.strategy import (
+    ANY_LG2,
+    Block,
+    Choreography,
+    Close,
+    Follow,
+    OwnerChange,
+    Ownership,
+    Verdict,
+    size_class,
+)
+from hitless.ownership.table import FIRMWARE, GUEST, HOST, OwnerTable
 
 __all__ = [
+    "ANY_LG2",
+    "FIRMWARE",
     "GUEST",
     "HOST",
+    "Block",
     "Boundary",
+    "Choreography",
+    "Close",
+    "Follow",
     "OwnerChange",
     "OwnerTable",
     "Ownership",
     "Policy",
+    "RawEntry",
+    "RawTable",
     "Verdict",
+    "size_class",
 ]

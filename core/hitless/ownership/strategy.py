@@ -1,19 +1,67 @@
 """Ownership as a vendor's strategy: its check, its policies, its choreography."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import NamedTuple, Protocol, TypeAlias
 
 from hitless.ownership.policy import Policy
+from hitless.ownership.raw import RawTable
 from hitless.ownership.table import OwnerTable
-from hitless.plan import Own
+from hitless.plan import Call, Invalidate, Own, Step, Store, Wait
+
+ANY_LG2 = 64
+"""Of a leaf whose size does not matter to the owner table."""
 
 
 class OwnerChange(NamedTuple):
-    """A physical range that gets another owner."""
+    """A physical range that gets another owner.
+
+    Args:
+        leaf_lg2: log2 of the size of the leaves that map it when the owner changes; ANY_LG2 where no device reaches
+            guest-owned pages, or the check knows no sizes.
+    """
 
     start_pa: int
     end_pa: int
     owner: int
+    leaf_lg2: int = ANY_LG2
+
+
+class Choreography(NamedTuple):
+    """What an owner change takes beside what the planner does to the host's own tables.
+
+    Args:
+        before: follows the planner's steps of section isolate.
+        own: the change.
+        after: comes before the planner's steps of section refresh.
+    """
+
+    before: Sequence[Step] = ()
+    own: Sequence[Own | Call | Invalidate | Wait] = ()
+    after: Sequence[Step] = ()
+
+
+class Follow(Enum):
+    """How the owner table goes along when leaves of a guest-owned block change their size under its devices."""
+
+    FREE = "nothing has to change, or nobody would notice"
+    TOGETHER = "leaf and owner entry change their size in one request"
+    NEVER = "the owner table cannot follow"
+
+
+Close: TypeAlias = Callable[[], Sequence[Invalidate | Wait]]
+
+
+class Block(NamedTuple):
+    """A naturally aligned physical block that one entry, a leaf or a pointer to a table of leaves, maps.
+
+    ``together``: its owner entry changes its size with the leaf.
+    """
+
+    start_pa: int
+    size_lg2: int
+    owner: int
+    together: bool
 
 
 class Verdict(NamedTuple):
@@ -34,7 +82,10 @@ class Verdict(NamedTuple):
 
 
 class Ownership(Protocol):
-    """Who may touch a page, in one vendor's way."""
+    """Who may touch a page, in one vendor's way.
+
+    A vendor's class may inherit from it: what has an answer here is what most vendors say.
+    """
 
     policies: Mapping[str, Policy]
     """What a configuration may choose, by name."""
@@ -44,7 +95,7 @@ class Ownership(Protocol):
     cached: bool
     """Whether the check's verdict is cached with the translation. If not, every access is checked."""
 
-    size_classes: Sequence[int]
+    size_classes: Sequence[int] = ()
     """Sizes (log2) of owner entries that a leaf's size, rounded down to one of them, has to agree with; empty: none."""
 
     invalidate_after: bool
@@ -53,18 +104,57 @@ class Ownership(Protocol):
     def verdict(self, table: OwnerTable, pa: int, leaf_lg2: int, trusted: bool) -> Verdict:
         """Check an access to ``pa`` through a leaf of a size, by a device that is trusted or not."""
 
-    def own(self, table: OwnerTable, changes: Sequence[OwnerChange], *, trusted: bool, allow_break: bool) -> list[Own]:
+    raw: RawTable | None = None
+    """The owner table bit for bit; None: its form is not modelled."""
+
+    def own(
+        self, table: OwnerTable, changes: Sequence[OwnerChange], *, trusted: bool, allow_break: bool
+    ) -> Choreography:
         """The host's and firmware's steps that change owners, in order.
 
         Args:
-            table: as it is before the conversion.
+            table: as it is when isolate's own steps are done.
             changes: what gets another owner, sorted.
-            trusted: whether a device of the domain may reach guest-owned pages.
+            trusted: whether a device of the domain reaches guest-owned pages.
+            allow_break: do it even where a neighbour may notice.
+
+        Raises:
+            Refused: it cannot be done hitlessly.
+            Pinned: a page is held; names the first.
+        """
+
+    def follow(self, from_lg2: int, to_lg2: int) -> Follow:
+        """How guest-owned entries go along when their leaves get another size class, while a device may use them.
+
+        Asked only where the classes of the two sizes differ; a merge that cannot be followed is not made.
+        """
+        return Follow.FREE
+
+    def carry(
+        self, table: OwnerTable, store: Store, block: Block, close: Close, *, allow_break: bool
+    ) -> Sequence[Step] | None:
+        """Who makes a store to a reachable entry, where it is not the host alone: the steps in its place.
+
+        None: the host stores. Asked for every store of a conversion.
+
+        Args:
+            table: as it is before the conversion.
+            store: what the recipe asks for.
+            block: what the entry maps, before or after.
+            close: gives the commands and waits that the recipe demands behind the store, on every unit. They need
+                not follow where a call among the steps does them itself.
             allow_break: do it even where a neighbour may notice.
 
         Raises:
             Refused: it cannot be done hitlessly.
         """
+        return None
 
     def initial(self, table: OwnerTable, start_pa: int, end_pa: int, owner: int, hunk_lg2: int) -> None:
-        """Enter memory that is guest-owned (or host-owned) from the start."""
+        """Enter memory that is guest-owned (or host-owned) from the start, in entries no larger than a hunk."""
+        ...
+
+
+def size_class(size_lg2: int, classes: Sequence[int]) -> int:
+    """The largest class that is not above a size; 0: there is none."""
+    return max((each for each in classes if each <= size_lg2), default=0)

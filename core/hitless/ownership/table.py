@@ -9,6 +9,8 @@ from hitless.guest_memfd.intervals import IntervalMap
 from hitless.plan import Own
 from hitless.units import PAGE_LG2
 
+FIRMWARE = 7
+"""Pages that neither the host nor a guest may write: a unit's event log under SNP, and the like."""
 _OWNERS = 8
 
 
@@ -66,4 +68,4 @@ class OwnerTable:
         self.set(own.start_pa, own.end_pa, own.owner, own.size_lg2)
 
 
-__all__ = ["GUEST", "HOST", "OwnerTable"]
+__all__ = ["FIRMWARE", "GUEST", "HOST", "OwnerTable"]

@@ -2,7 +2,7 @@
 
 from hitless.pagetable.format import READ, WRITE, Leaf, LeafSize, Level, PageFormat, Position, WalkFault
 from hitless.pagetable.layout import Mapping, format_layout, parse_layout
-from hitless.pagetable.table import count_leaves, entry_pa, table_leaves, tables, translate, walk
+from hitless.pagetable.table import count_leaves, entry_pa, table_leaves, tables, tables_below, translate, walk
 
 __all__ = [
     "READ",
@@ -20,6 +20,7 @@ __all__ = [
     "parse_layout",
     "table_leaves",
     "tables",
+    "tables_below",
     "translate",
     "walk",
 ]

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 
@@ -84,3 +85,22 @@ def count_leaves(memory: PhysicalMemory, fmt: PageFormat, root_pa: int) -> Count
         for lg2, count in zip(*(each.tolist() for each in np.unique(sizes, return_counts=True)), strict=True):
             found[lg2] += count >> max(0, lg2 - level.lo)
     return found
+
+
+class Words(Protocol):
+    """Memory that is only read, many words at once."""
+
+    def view(self, pa: int, count: int) -> U64Array:
+        """The words from an address on."""
+        ...
+
+
+def tables_below(fmt: PageFormat, memory: Words, number: int, pa: int) -> Iterator[tuple[int, int]]:
+    """A table of level ``number`` and all below it, as (address, size_lg2), itself first."""
+    level = fmt.levels[number]
+    yield pa, level.table_lg2
+    if number:
+        words = memory.view(pa, 1 << level.bits)
+        for word in words[words != 0].tolist():
+            if fmt.present(word) and not fmt.is_leaf(word, number):
+                yield from tables_below(fmt, memory, fmt.child_level(word, number), int(fmt.table_pa(word)))

@@ -3,6 +3,7 @@
 from hitless.plan.steps import (
     SECTIONS,
     Barrier,
+    Call,
     Clean,
     Fill,
     FillRun,
@@ -16,12 +17,14 @@ from hitless.plan.steps import (
     Store,
     StoreStructure,
     Wait,
+    effects_of,
 )
 from hitless.plan.text import format_plan, format_step, parse_plan
 
 __all__ = [
     "SECTIONS",
     "Barrier",
+    "Call",
     "Clean",
     "Fill",
     "FillRun",
@@ -35,6 +38,7 @@ __all__ = [
     "Store",
     "StoreStructure",
     "Wait",
+    "effects_of",
     "format_plan",
     "format_step",
     "parse_plan",

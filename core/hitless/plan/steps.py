@@ -5,7 +5,7 @@ several times as much to make). Nobody changes one after the planner has handed 
 mutation tests, which are meant to.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple, TypeAlias
 
 from attrs import define, field
@@ -144,6 +144,26 @@ class Own:
     drops: str = "none"
 
 
+@define
+class Call:
+    """A request to firmware, a TDX module or an RMM: what the host cannot do itself, or not unnoticed.
+
+    It may be answered busy or partial, and is made again until all is done, refused, or the bound is reached.
+
+    Args:
+        op: the request (``PSMASH_IO``, ``TDH.MEM.PAGE.DEMOTE``, ...).
+        start_pa, end_pa: the physical range that it is about.
+        effects: what it does, in order: it changes owners and entries of tables, and may invalidate what is cached.
+        held: requests are held until it answers, so that none sees what lies between two effects.
+    """
+
+    op: str
+    start_pa: int
+    end_pa: int
+    effects: list["Store | Own | Invalidate | Wait"] = field(factory=list)
+    held: bool = False
+
+
 class Fold(NamedTuple):
     """A and D of the entries of a table, saved into what replaced them.
 
@@ -173,7 +193,16 @@ class Release:
     fold: list[Fold] = field(factory=list)
 
 
-Step: TypeAlias = Fill | Clean | Barrier | Store | StoreStructure | Invalidate | Wait | Own | Release
+Step: TypeAlias = Fill | Clean | Barrier | Store | StoreStructure | Invalidate | Wait | Own | Call | Release
+
+
+def effects_of(steps: Iterable[Step]) -> Iterator[Step]:
+    """Steps one by one, with what a call does in the call's place."""
+    for step in steps:
+        if isinstance(step, Call):
+            yield from step.effects
+        else:
+            yield step
 
 
 @define

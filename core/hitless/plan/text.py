@@ -15,14 +15,18 @@
     wait iommu0
     [own]
     own RMPUPDATE [0x40000000, 0x40001000) owner 0 size 4K drops none
+    call PSMASH_IO [0x40200000, 0x40400000) held
+      does store cut L1 iova 0x200000 @0x100002008 0x7000000040200001 -> 0x6000000100004201 hardware 0x60
+      does own PSMASH [0x40200000, 0x40400000) owner 1 size 4K drops none
     [refresh]
     release 0x100005000:4K
       fold 0x100005000 512 0x60 -> @0x100001008
 
 A fold of several into several says how many entries get the bits, and how often side by side:
 ``fold 0x100005000 8 0x60 -> @0x100006000 8 x1``; bits that hardware clears follow as ``clears 0x80``. A
-store that spreads what it folds over a run ends in ``spread 0x100005000:8``. A structure of one PASID names it behind
-the device: ``device 0x8 pasid 0x5``; one without a name has ``-`` in its place.
+store that spreads what it folds over a run ends in ``spread 0x100005000:8``. Without ``held``, requests go on
+while a call is answered. A structure of one PASID names it behind the device: ``device 0x8 pasid 0x5``; one without a
+name has ``-`` in its place.
 
 Text after `` # `` is a comment.
 """
@@ -34,6 +38,7 @@ from hitless.errors import BadInput
 from hitless.plan.steps import (
     SECTIONS,
     Barrier,
+    Call,
     Clean,
     Fill,
     FillRun,
@@ -102,6 +107,9 @@ def format_step(step: Step) -> str:
                 f"own {step.op} [{step.start_pa:#x}, {step.end_pa:#x}) owner {step.owner} "
                 f"size {lg2_text(step.size_lg2)} drops {step.drops}"
             )
+        case Call(op, start_pa, end_pa, effects, held):
+            lines = [f"call {op} [{start_pa:#x}, {end_pa:#x}){' held' if held else ''}"]
+            return "\n".join([*lines, *(f"  does {format_step(effect)}" for effect in effects)])
         case Release(tables, fold):
             lines = ["release " + " ".join(f"{pa:#x}:{lg2_text(size)}" for pa, size in tables)]
             return "\n".join([*lines, *map(_fold, fold)])
@@ -127,6 +135,7 @@ _STRUCTURE = re.compile(
 )
 _INVALIDATE = re.compile(rf"invalidate (\S+) tag {_N} \[{_N}, {_N}\] (.+)")
 _FOLD = re.compile(rf"fold {_N} {_N} {_N} -> @{_N}(?: {_N} x{_N})?(?: clears {_N})?")
+_CALL = re.compile(rf"call (\S+(?: \S+)*?) \[{_N}, {_N}\)( held)?")
 _OWN = re.compile(rf"own (\S+(?: \S+)*?) \[{_N}, {_N}\) owner {_N} size (\S+) drops (\S+)")
 
 
@@ -171,12 +180,19 @@ def _parse_step(line: str) -> Step | None:
             return Invalidate(m[1], int(m[2], 0), encoded, int(m[3], 0), int(m[4], 0))
         case ["own", *_] if (m := _OWN.fullmatch(line)) is not None:
             return Own(m[1], int(m[2], 0), int(m[3], 0), int(m[4], 0), _lg2(m[5]), m[6])
+        case ["call", *_] if (m := _CALL.fullmatch(line)) is not None:
+            return Call(m[1], int(m[2], 0), int(m[3], 0), held=m[4] is not None)
     return None
 
 
 def _continue(step: Step | None, line: str) -> bool:
     """Take an indented line into the step before it; whether it belonged there."""
     match step, line.split():
+        case Call(), ["does", *_]:
+            effect = _parse_step(line.removeprefix("does "))
+            if not isinstance(effect, Store | Own | Invalidate | Wait):
+                return False
+            step.effects.append(effect)
         case Fill(), ["run", pa, count, first, increment]:
             step.runs.append(FillRun(int(pa, 0), int(count), int(first, 0), int(increment, 0)))
         case Fill(), ["word", pa, word]:

@@ -7,6 +7,7 @@ vendor's name. An extension, group ``hitless.extensions``, replaces or wraps sin
 
 from hitless.guest_memfd.conversion import ConversionRecord
 from hitless.hardware.vendor import Vendor
+from hitless.plugin.capabilities import Capability
 from hitless.plugin.features import FeatureInfo, feature, feature_infos, impossible
 from hitless.plugin.manager import Broken, PluginSource, VendorRegistry
 from hitless.plugin.specs import API, hookimpl
@@ -14,6 +15,7 @@ from hitless.plugin.specs import API, hookimpl
 __all__ = [
     "API",
     "Broken",
+    "Capability",
     "ConversionRecord",
     "FeatureInfo",
     "PluginSource",

@@ -19,6 +19,7 @@ from attrs import frozen
 from hitless.errors import HitlessError, PluginError
 from hitless.hardware.vendor import Vendor
 from hitless.pagetable import PageFormat
+from hitless.plugin.capabilities import Capability
 from hitless.plugin.features import FeatureInfo, feature_infos, impossible, impossible_for
 from hitless.plugin.specs import API, OPTIONAL, PROJECT, STRATEGIES, Specs
 
@@ -177,6 +178,23 @@ class VendorRegistry:
         """A vendor's page formats, the default one first."""
         manager = self.manager(vendor, extensions)
         return list(_formats(manager, vendor, _features_class(manager, vendor)()))
+
+    def capabilities(self, vendor: str, features: Any, extensions: Sequence[str] = ()) -> list[Capability]:
+        """What the vendor, as set up with an instance of its features class, declares not to have.
+
+        Raises:
+            PluginError: the hook failed.
+        """
+        return list(_joined(self.manager(vendor, extensions), vendor, "capabilities", {"features": features}))
+
+    def spec_words(self, vendor: str) -> str | None:
+        """The text of the vendor's spec words; None: it has none.
+
+        Raises:
+            PluginError: the hook failed.
+        """
+        manager = self.manager(vendor)
+        return _ask(manager, vendor, "spec_words") if manager.hook.spec_words.get_hookimpls() else None
 
     def feature_faults(
         self, vendor: str, values: Mapping[str, Any], extensions: Sequence[str] = (), page_format: str = ""

@@ -11,10 +11,12 @@ from typing import Any, Protocol
 import pluggy
 
 from hitless.guest_memfd.conversion import ConversionRecord
+from hitless.hardware.emulator import Emulator
 from hitless.hardware.facts import Commands, Events, HardwareFacts
 from hitless.hardware.structures import Structures
 from hitless.ownership import Ownership
 from hitless.pagetable import PageFormat
+from hitless.plugin.capabilities import Capability
 from hitless.refresh.recipes import Recipes, SplitRules
 
 API = 1
@@ -94,6 +96,17 @@ class StructuresHook(Protocol):
         """
 
 
+class EmulatorHook(Protocol):
+    """QEMU's emulation of the vendor's units."""
+
+    def emulator(self, page_format: PageFormat, features: Any) -> Emulator:
+        """How the emulation is started and driven, and what it does otherwise.
+
+        Optional: without it, the vendor has the machine in memory alone. A format that is not emulated says so in
+        :meth:`hitless.hardware.emulator.Emulator.unable`.
+        """
+
+
 class RulesHook(Protocol):
     """Rules of a vendor's, or a stranger's, own, for the checker."""
 
@@ -114,6 +127,27 @@ class MutantsHook(Protocol):
         Each is a :class:`hitless.check.mutants.Mutant`, ``Harmless`` or ``Reason``; the room of hooks knows none of
         them. Optional, and asked only when mutants are run: import what it takes inside the hook. Every plugin that
         implements it is asked, and the answers are joined: an extension adds its own.
+        """
+
+
+class CapabilitiesHook(Protocol):
+    """What the vendor's hardware has not."""
+
+    def capabilities(self, features: Any) -> Sequence[Capability]:
+        """Capabilities, each with the register field or clause that it stands for.
+
+        Optional, and asked only by the conformance kit, which then skips the rules that they waive. Every plugin that
+        implements it is asked, and the answers are joined.
+        """
+
+
+class SpecWordsHook(Protocol):
+    """Words of the vendor's specification, to hold its plugin against."""
+
+    def spec_words(self) -> str:
+        """The text of a TOML document: leaves, pointers, commands, structures and events, each with its source.
+
+        Asked only by the conformance kit, which fails without it. See docs/authors-guide.md for what stands in it.
         """
 
 
@@ -172,6 +206,11 @@ class Specs:
         """See :class:`StructuresHook`."""
         raise NotImplementedError
 
+    @hookspec(firstresult=True)
+    def emulator(self, page_format: PageFormat, features: Any) -> Emulator:
+        """See :class:`EmulatorHook`."""
+        raise NotImplementedError
+
     @hookspec
     def rules(self, page_format: PageFormat, features: Any) -> Sequence[Callable[[], Any]]:
         """See :class:`RulesHook`."""
@@ -183,6 +222,16 @@ class Specs:
         raise NotImplementedError
 
     @hookspec
+    def capabilities(self, features: Any) -> Sequence[Capability]:
+        """See :class:`CapabilitiesHook`."""
+        raise NotImplementedError
+
+    @hookspec(firstresult=True)
+    def spec_words(self) -> str:
+        """See :class:`SpecWordsHook`."""
+        raise NotImplementedError
+
+    @hookspec
     def conversion_done(self, record: ConversionRecord) -> None:
         """See :class:`ConversionDoneHook`."""
 
@@ -190,5 +239,5 @@ class Specs:
 STRATEGIES = ("split_rules", "recipes", "commands", "events", "hardware", "ownership")
 """Hooks that take a format and features; each gives one field of the Vendor record."""
 
-OPTIONAL = ("structures",)
+OPTIONAL = ("structures", "emulator")
 """The same, for what a vendor may leave out: its field is then None."""

@@ -1,12 +1,13 @@
 """From changes to a plan: recipes, rounds of all changes joined, invalidations merged, one wait a round."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from attrs import frozen
 
 from hitless.errors import Refused
 from hitless.pagetable import PageFormat
-from hitless.plan import Barrier, Clean, Fill, Invalidate, Release, Step, Store, Wait
+from hitless.plan import Barrier, Call, Clean, Fill, Invalidate, Release, Step, Store, Wait
 from hitless.refresh.changes import Change, Changes
 from hitless.refresh.commands import Encoder, Target, Words, join_targets
 from hitless.refresh.recipes import (
@@ -20,6 +21,7 @@ from hitless.refresh.recipes import (
     new_word,
     one_store,
 )
+from hitless.refresh.target import NO_OWNERS, Owners
 from hitless.units import WORD_MAX
 
 _EVERYTHING = Target(0, WORD_MAX, 12, None, tables=True)
@@ -131,21 +133,25 @@ class Assembler:
             steps += [Clean(fill.pa, 1 << fill.size_lg2) for fill in steps if isinstance(fill, Fill)]
         return [*steps, Barrier()]
 
-    def isolate(self, changes: Changes) -> list[Step]:
+    def isolate(self, changes: Changes, owners: Owners = NO_OWNERS) -> list[Step]:
         """Everything that has to stand before the owner changes."""
-        steps = self._stage(changes.resize)
+        steps = self._stage(changes.resize, owners)
         if changes.swapped:
             steps.append(Release(list(changes.swapped), list(changes.swap_folds)))
-        return steps + self._stage(changes.cut) + self._stage(changes.wipe)
+        for stage in (changes.cut, changes.cut_together, changes.wipe):
+            steps += self._stage(stage, owners)
+        return steps
 
-    def refresh(self, changes: Changes) -> list[Step]:
+    def refresh(self, changes: Changes, owners: Owners = NO_OWNERS) -> list[Step]:
         """Everything that follows the owner change; frees tables at its end."""
-        steps = self._stage(changes.place, changes.owed) + self._stage(changes.merge) + self._stage(changes.join)
+        steps = self._stage(changes.place, owners, changes.owed)
+        for stage in (changes.merge_together, changes.merge, changes.join):
+            steps += self._stage(stage, owners)
         if changes.unlinked or changes.freed:
             steps.append(Release([*changes.unlinked, *changes.freed], list(changes.folds)))
         return steps
 
-    def _stage(self, changes: Sequence[Change], owed: Sequence[Target] = ()) -> list[Step]:
+    def _stage(self, changes: Sequence[Change], owners: Owners, owed: Sequence[Target] = ()) -> list[Step]:
         """The rounds of one stage: all changes' first stores, what closes them, all second stores, ..."""
         steps: list[Step] = []
         if not changes and not owed:
@@ -161,12 +167,17 @@ class Assembler:
                 this = recipe.rounds[number]
                 word = this.word(change.old, change.new)
                 gone = change.target if number == 0 else self._standing(change, words[i])
-                stores += self._store(change, words[i], word, number if len(recipe.rounds) > 1 else None)
+                owed_now = [] if this.scope is Scope.NONE else [gone._replace(tables=this.scope is Scope.TABLE)]
+                store = self._store(change, words[i], word, number if len(recipe.rounds) > 1 else None)
+                carried = owners.carry(store, change, partial(self._close, owed_now))
+                if carried is None:
+                    carried = [store] if self.coherent else [store, Clean(change.pa, 8)]
+                stores += carried
                 words[i] = word
-                if this.scope is not Scope.NONE:
-                    targets.append(gone._replace(tables=this.scope is Scope.TABLE))
+                if not any(isinstance(each, Call) and _closes(each) for each in carried):
+                    targets += owed_now
             steps += stores
-            if stores:
+            if any(isinstance(each, Store) for each in stores):
                 steps.append(Barrier())
             if targets:
                 steps += self._close(join_targets(targets))
@@ -180,14 +191,14 @@ class Assembler:
         whole = self.fmt.levels[change.level].lo
         return target if target.leaf_lg2 > whole else target._replace(leaf_lg2=whole, level=change.level)
 
-    def _store(self, change: Change, expected: int, word: int, number: int | None) -> list[Step]:
+    def _store(self, change: Change, expected: int, word: int, number: int | None) -> Store:
         hardware = self._hardware(expected, change.level)
         what = change.kind if number is None else f"{change.kind}-{number + 1}"
         store = Store(change.pa, expected, word, hardware, what, change.level, change.iova)
         store.spread = change.spread
         if word in (0, change.new):
             store.fold = change.fold
-        return [store] if self.coherent else [store, Clean(change.pa, 8)]
+        return store
 
     def _hardware(self, word: int, level: int) -> int:
         """Bits that a walker may set in an entry while it stands: A and D of a leaf, A of a pointer."""
@@ -198,11 +209,11 @@ class Assembler:
         layout = self.fmt.layout("table", level)
         return layout.hardware if layout else 0
 
-    def _close(self, targets: Sequence[Target]) -> list[Step]:
+    def _close(self, targets: Sequence[Target]) -> list[Invalidate | Wait]:
         """Invalidate on every unit, and wait for every unit."""
-        steps: list[Step] = []
-        between: list[Step] = []
-        late: list[Step] = []
+        steps: list[Invalidate | Wait] = []
+        between: list[Invalidate | Wait] = []
+        late: list[Invalidate | Wait] = []
         for unit in self.units:
             steps += self._commands(unit, targets)
             here = targets
@@ -227,8 +238,8 @@ class Assembler:
             steps += [Wait(name) for name in dict.fromkeys(unit.name for unit in self.units if unit.devices)]
         return steps
 
-    def _commands(self, unit: UnitPort, targets: Sequence[Target]) -> list[Step]:
-        steps: list[Step] = []
+    def _commands(self, unit: UnitPort, targets: Sequence[Target]) -> list[Invalidate | Wait]:
+        steps: list[Invalidate | Wait] = []
         for target in targets:
             steps += _invalidates(unit, target, unit.encoder.invalidate(target, unit.tag))
             if len(steps) > self.rules.whole_tag_commands:
@@ -236,7 +247,7 @@ class Assembler:
                 return list(_invalidates(unit, whole, unit.encoder.invalidate_tag(unit.tag)))
         return steps
 
-    def _atc(self, unit: UnitPort, targets: Sequence[Target], device: int) -> list[Step]:
+    def _atc(self, unit: UnitPort, targets: Sequence[Target], device: int) -> list[Invalidate | Wait]:
         pasid = () if unit.pasid is None else (unit.pasid,)
         return [
             step
@@ -245,5 +256,10 @@ class Assembler:
         ]
 
 
-def _invalidates(unit: UnitPort, target: Target, commands: Sequence[Words]) -> list[Step]:
+def _invalidates(unit: UnitPort, target: Target, commands: Sequence[Words]) -> list[Invalidate | Wait]:
     return [Invalidate(unit.name, unit.tag, words, target.first, target.last) for words in commands]
+
+
+def _closes(call: Call) -> bool:
+    """Whether a call itself invalidates what its stores replace."""
+    return any(isinstance(effect, Wait) for effect in call.effects)

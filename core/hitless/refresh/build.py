@@ -1,6 +1,6 @@
 """Tables built off-line: no walker can reach them until one store links them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from hitless.bits import MASK64, U64Array
@@ -43,6 +43,17 @@ class Row(NamedTuple):
     piece: Piece
 
 
+class Later(NamedTuple):
+    """A leaf of a new table that a store of its own cuts once the table is linked: its entry, and the pointer."""
+
+    entry_pa: int
+    level: int
+    iova: int
+    leaf: int
+    pointer: int
+    leaves: list[Laid]
+
+
 class Builder:
     """Lays out pieces, and builds the tables of one plan: allocates them, and says how to fill them."""
 
@@ -53,6 +64,7 @@ class Builder:
         self.tables = tables
         self.fills: list[Fill] = []
         self.allocated: list[tuple[int, int]] = []
+        self.later: list[Later] = []
 
     def fits(self, lg2: int, oa: int, iova: int, later_oa: int | None = None) -> bool:
         """Whether a leaf of this size may map ``iova`` to ``oa`` (and then to ``later_oa``)."""
@@ -139,12 +151,18 @@ class Builder:
     # -- building
 
     def build(
-        self, number: int, base: int, pieces: Sequence[Piece], under: U64Array | None = None
+        self,
+        number: int,
+        base: int,
+        pieces: Sequence[Piece],
+        under: U64Array | None = None,
+        later: Callable[[int, int, int], bool] = lambda _iova, _pa, _size_lg2: False,
     ) -> tuple[int, list[Laid]]:
         """A table of level ``number`` whose first IOVA is ``base``, with all tables below it.
 
-        Where no piece lies it holds the words of ``under``. Returns its address, and its leaves by
-        piece. Raises OutOfTableMemory.
+        Where no piece lies it holds the words of ``under``. ``later`` says of a block, by IOVA, address and size, that
+        it stays one leaf until a store of its own cuts it; such are noted in :attr:`later`. Returns the table's
+        address, and its leaves by piece. Raises OutOfTableMemory.
         """
         level = self._fmt.levels[number]
         pa = self.tables.allocate(level.table_lg2)
@@ -154,8 +172,14 @@ class Builder:
         leaves = [laid for row in rows for laid in self.laid(row, pa + 8 * ((row.iova - base) >> level.lo))]
         fill.runs += (FillRun(each.entry_pa, each.entries, each.first, each.increment) for each in leaves)
         for iova in sorted(below):
-            child, found = self.build(number - 1, iova, below[iova])
-            fill.overrides.append((pa + 8 * ((iova - base) >> level.lo), self._fmt.table(number, child)))
+            child, found = self.build(number - 1, iova, below[iova], later=later)
+            entry_pa, word = pa + 8 * ((iova - base) >> level.lo), self._fmt.table(number, child)
+            first = below[iova][0]
+            if later(iova, first.oa, level.lo):
+                leaf = self._fmt.leaf(level.lo, first.oa, first.attrs)
+                self.later.append(Later(entry_pa, number, iova, leaf, word, found))
+                word = leaf
+            fill.overrides.append((entry_pa, word))
             leaves += found
         self.fills.append(fill)
         return pa, leaves

@@ -21,6 +21,7 @@ class Change:
         target: what a cache may hold of the old word; of a run's entry, all of the run.
         fold: leaf entries (address, count) of new tables that take over A and D.
         spread: entries (address, count) that get A and D besides the new word: the whole run.
+        together: an entry of the owner table changes its size with it.
     """
 
     kind: Kind
@@ -32,16 +33,18 @@ class Change:
     target: Target
     fold: list[tuple[int, int]] = field(factory=list)
     spread: list[tuple[int, int]] = field(factory=list)
+    together: bool = False
 
 
 @define
 class Changes:
     """All changes of one plan, by the stage in which they happen.
 
-    Stages run in this order, each with its own wait: resize, cut, wipe | (owner change) | place,
-    merge, join.
+    Stages run in this order, each with its own wait: resize, cut, cut_together, wipe | (owner change) |
+    place, merge_together, merge, join.
 
     Args:
+        cut_together, merge_together: cuts and merges with which entries of the owner table change their size.
         resize: runs that are taken apart; join: leaves that become runs.
         swapped: tables whose pointers ``resize`` swaps, freed at once after its wait; swap_folds:
             where A and D of them go.
@@ -56,8 +59,10 @@ class Changes:
     swapped: list[tuple[int, int]] = field(factory=list)
     swap_folds: list[Fold] = field(factory=list)
     cut: list[Change] = field(factory=list)
+    cut_together: list[Change] = field(factory=list)
     wipe: list[Change] = field(factory=list)
     place: list[Change] = field(factory=list)
+    merge_together: list[Change] = field(factory=list)
     merge: list[Change] = field(factory=list)
     join: list[Change] = field(factory=list)
     owed: list[Target] = field(factory=list)
@@ -84,4 +89,13 @@ class Changes:
 
     def all(self) -> list[Change]:
         """Every change, in order of the stages."""
-        return [*self.resize, *self.cut, *self.wipe, *self.place, *self.merge, *self.join]
+        return [
+            *self.resize,
+            *self.cut,
+            *self.cut_together,
+            *self.wipe,
+            *self.place,
+            *self.merge_together,
+            *self.merge,
+            *self.join,
+        ]

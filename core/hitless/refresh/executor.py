@@ -1,15 +1,16 @@
 """The executor: does a plan's steps, one after the other, on memory and units."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from attrs import define, field
 
 from hitless.bits import MASK64, fill_ramp
-from hitless.errors import Raced
+from hitless.errors import CallFailed, Raced
 from hitless.memory import PhysicalMemory
 from hitless.plan import (
     Barrier,
+    Call,
     Clean,
     Fill,
     Fold,
@@ -46,6 +47,27 @@ class OwnerChanges(Protocol):
         """Change owners; may raise OwnerChangeRefused."""
 
 
+class Answer(NamedTuple):
+    """What firmware says to a call.
+
+    Args:
+        done: how many of the effects that were left it has done, in order.
+        refused: why it will not do the rest; empty: it is done, or busy.
+    """
+
+    done: int
+    refused: str = ""
+
+
+_CALLS = 64
+"""So often a call that is answered busy, or partial, is made again."""
+
+
+def _obeys(call: Call, done: int) -> Answer:
+    """Firmware that does all that it is asked."""
+    return Answer(len(call.effects) - done)
+
+
 @define
 class Counters:
     """What an executor did to reachable entries and units."""
@@ -54,6 +76,7 @@ class Counters:
     invalidations: int = 0
     invalidated_pages: int = 0
     waits: int = 0
+    calls: int = 0
 
 
 def _quiet(step: Step | None) -> None:
@@ -71,6 +94,7 @@ class Executor:
         between: called before and after every step with the step that follows (None after the
             last): where DMA goes on.
         covered: pages that an encoded command covers, for counting.
+        firmware: answers a call of which so many effects are done already.
     """
 
     memory: PhysicalMemory
@@ -79,6 +103,7 @@ class Executor:
     owners: OwnerChanges
     between: Callable[[Step | None], None] = _quiet
     covered: Callable[[str, Words], int] = lambda _unit, _words: 0
+    firmware: Callable[[Call, int], Answer] = _obeys
     counters: Counters = field(factory=Counters)
 
     def run(self, steps: Iterable[Step]) -> None:
@@ -88,6 +113,7 @@ class Executor:
             Raced: an entry held what neither plan nor hardware puts there.
             UnitTimeout: a unit did not answer; its port is fenced by the caller.
             OwnerChangeRefused: from an Own step.
+            CallFailed: a call was refused, or never done.
         """
         for step in steps:
             self.between(step)
@@ -114,10 +140,30 @@ class Executor:
                 self._store_structure(step)
             case Own():
                 self.owners.apply(step)
+            case Call():
+                self._call(step)
             case Release():
                 self._release(step)
             case Barrier() | Clean():
                 pass  # this machine's stores are visible in order, and its walkers snoop
+
+    def _call(self, call: Call) -> None:
+        """Make a call until it is done; what it does is done as if by the host."""
+        done = 0
+        for _ in range(_CALLS):
+            self.counters.calls += 1
+            answer = self.firmware(call, done)
+            for effect in call.effects[done : done + answer.done]:
+                self._do(effect)
+                if not call.held:
+                    self.between(None)
+            done += answer.done
+            if done == len(call.effects):
+                return
+            if answer.refused:
+                raise CallFailed(call.op, done, answer.refused, where=format_step(call))
+            self.between(None)
+        raise CallFailed(call.op, done, "", where=format_step(call))
 
     def _fill(self, fill: Fill) -> None:
         for run in fill.runs:

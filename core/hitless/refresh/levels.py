@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from hitless.pagetable import PageFormat
-from hitless.plan import Fill, Step, Store
+from hitless.plan import Fill, Step, Store, effects_of
 
 
 def _around(fills: dict[int, Fill], pa: int) -> Fill | None:
@@ -21,7 +21,7 @@ def table_levels(steps: Iterable[Step], fmt: PageFormat) -> dict[int, int]:
     steps = list(steps)
     links: list[tuple[int, int]] = []
     fills: dict[int, Fill] = {}
-    for step in steps:
+    for step in effects_of(steps):
         if isinstance(step, Store):
             links.append((step.new, step.level))
         elif isinstance(step, Fill):

@@ -6,13 +6,14 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from hitless.bits import MASK64, U64Array, as_words
+from hitless.ownership import Follow
 from hitless.pagetable import LeafSize, Level, PageFormat
 from hitless.plan import Fold
 from hitless.refresh.build import Builder
 from hitless.refresh.changes import Change, Changes
 from hitless.refresh.commands import Target
-from hitless.refresh.slots import Table, joined_attrs, lead_to
-from hitless.refresh.target import LayoutSource
+from hitless.refresh.slots import Slot, Table, joined_attrs, lead_to
+from hitless.refresh.target import LayoutSource, Owners
 
 
 class Outcome(NamedTuple):
@@ -24,6 +25,7 @@ class Outcome(NamedTuple):
         tables: it and the tables below it, to be freed in either case.
         folds: where A and D go that walkers set in them until the wait.
         pointer: what leads to the table that the plan puts in its place.
+        merged: the one leaf takes its place already, with the owner table's entry.
     """
 
     empty: bool = False
@@ -31,6 +33,7 @@ class Outcome(NamedTuple):
     tables: Sequence[tuple[int, int]] = ()
     folds: Sequence[Fold] = ()
     pointer: int = 0
+    merged: bool = False
 
 
 class Merger:
@@ -42,6 +45,7 @@ class Merger:
         builder: Builder,
         changes: Changes,
         layout: LayoutSource,
+        owners: Owners,
         *,
         in_place: bool,
         joins: bool,
@@ -50,6 +54,7 @@ class Merger:
         self._builder = builder
         self._changes = changes
         self._layout = layout
+        self._owners = owners
         self._in_place = in_place
         self._joins = joins
 
@@ -60,23 +65,38 @@ class Merger:
             if _stays_empty(table.words, after):
                 return Outcome(empty=True, tables=mine)
             whole = self._whole(table, after)
-            if whole is not None:
+            follow = Follow.FREE if whole is None else self._follow(table.parent, whole)
+            if whole is not None and follow is not Follow.NEVER:
                 for outcome in below.values():
                     mine += outcome.tables
-                return Outcome(whole=whole, tables=mine, folds=self._folds(table, below))
+                found = Outcome(whole=whole, tables=mine, folds=self._folds(table, below))
+                return found if follow is Follow.FREE else self._merge_together(table.parent, found)
         self.merge(table, below)
         return Outcome(pointer=self._join(table, after))
+
+    def _follow(self, parent: Slot, whole: int) -> Follow:
+        """How the owner table goes along with a merge."""
+        lg2 = parent.level.lo
+        return self._owners.follow(parent.iova, self._fmt.leaf_oa(whole, parent.level.number), lg2 - 1, lg2)
+
+    def _merge_together(self, parent: Slot, found: Outcome) -> Outcome:
+        """Merge with the owner table's entry, by a store of its own: what merges further takes another."""
+        self._merge(self._changes.merge_together, parent.level, parent.pa, parent.iova, parent.word, found)
+        return Outcome(whole=found.whole, merged=True)
 
     def merge(self, table: Table, below: Mapping[int, Outcome]) -> None:
         """Put leaves in place of the tables that outcomes describe."""
         level = table.level
         for index, outcome in below.items():
             pa, iova = table.pa + 8 * index, table.base + (index << level.lo)
-            target = Target(iova, iova + (1 << level.lo) - 1, level.lo, None, True)
-            old, new = int(table.words[index]), cast(int, outcome.whole)
-            self._changes.merge.append(Change("merge", pa, level.number, iova, old, new, target))
-            self._changes.freed += outcome.tables
-            self._changes.folds += [fold._replace(entry_pa=pa) for fold in outcome.folds if fold.hardware]
+            self._merge(self._changes.merge, level, pa, iova, int(table.words[index]), outcome)
+
+    def _merge(self, stage: list[Change], level: Level, pa: int, iova: int, old: int, outcome: Outcome) -> None:
+        target = Target(iova, iova + (1 << level.lo) - 1, level.lo, None, True)
+        together = stage is self._changes.merge_together
+        stage.append(Change("merge", pa, level.number, iova, old, cast(int, outcome.whole), target, together=together))
+        self._changes.freed += outcome.tables
+        self._changes.folds += [fold._replace(entry_pa=pa) for fold in outcome.folds if fold.hardware]
 
     def _whole(self, table: Table, after: Mapping[int, int]) -> int | None:
         """The one leaf that could stand in this table's place after the plan, with A and D of all (rule M1)."""

@@ -8,7 +8,7 @@ from attrs import define, field
 from hitless.errors import HitlessError
 from hitless.memory import PhysicalMemory
 from hitless.pagetable import PageFormat
-from hitless.plan import Own, Plan, Step
+from hitless.plan import Plan, Step
 from hitless.refresh.assemble import Assembler
 from hitless.refresh.build import Builder, Tables
 from hitless.refresh.changes import Changes
@@ -61,17 +61,16 @@ class Planner:
         rules = self.assembler.rules if self.rules_for is None else self.rules_for(page_format)
         return attrs.evolve(self.assembler, fmt=page_format, rules=rules)
 
-    def plan(self, name: str, request: PlanRequest, own: list[Own], *, tables: Tables | None = None) -> Prepared:
+    def plan(self, name: str, request: PlanRequest, *, tables: Tables | None = None) -> Prepared:
         """The plan of one conversion; nothing is written, new tables are allocated.
 
         Args:
             name: of the notifier.
             request: ranges and layout.
-            own: owner changes that the vendor's choreography asks for.
             tables: another source of table memory than the address space's own.
 
         Raises:
-            OutOfTableMemory, Refused: nothing is allocated then.
+            OutOfTableMemory, Refused, Pinned: nothing is allocated then.
         """
         through = large_enough(self.assembler.fmt, self.root_pa, request, who=self.assembler.who)
         source, memory = tables or self.tables, Planned(self.memory)
@@ -85,12 +84,14 @@ class Planner:
             changes = survey.changes
             if request.owned:
                 changes.settle()
+            isolate = assembler.isolate(changes, request.owners)
+            before, own, after = request.owners.change(changes, isolate)
             plan = Plan(
                 name,
                 assembler.prepare(builder.fills),
-                growing + assembler.isolate(changes),
+                [*growing, *isolate, *before],
                 list(own),
-                assembler.refresh(changes),
+                [*after, *assembler.refresh(changes, request.owners)],
             )
         except HitlessError:
             give_back(source, builder.allocated)

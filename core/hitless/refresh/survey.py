@@ -11,7 +11,8 @@ from typing import NamedTuple, cast
 
 from hitless.bits import MASK64, drop
 from hitless.errors import HitlessError
-from hitless.pagetable import PageFormat
+from hitless.ownership import Follow
+from hitless.pagetable import PageFormat, tables_below
 from hitless.plan import Fold
 from hitless.refresh.build import Builder, Laid
 from hitless.refresh.changes import Change, Changes
@@ -57,7 +58,9 @@ class Survey:
         self._request = request
         self._in_place = in_place
         self.changes = Changes()
-        self._merger = Merger(fmt, builder, self.changes, request.layout, in_place=in_place, joins=joins)
+        self._merger = Merger(
+            fmt, builder, self.changes, request.layout, request.owners, in_place=in_place, joins=joins
+        )
 
     def root(self, root_pa: int, ranges: Ranges) -> None:
         """Survey sorted ranges of IOVAs, none of which crosses a hole of a sign-extended space."""
@@ -87,7 +90,9 @@ class Survey:
                 index = table.index_of(slot.iova)
                 after[index], outcome = self._pointer(slot)
                 if outcome.whole is not None:
-                    after[index], mergeable[index] = outcome.whole, outcome
+                    after[index] = outcome.whole
+                    if not outcome.merged:
+                        mergeable[index] = outcome
         if not self._request.merge or swapped:
             self._merger.merge(table, mergeable)
             return Outcome()
@@ -153,12 +158,32 @@ class Survey:
     def _cut(self, slot: Slot, pieces: list[Piece]) -> int:
         """Put a table in place of a plain leaf; the pointer to it."""
         number = slot.level.number
-        child, leaves = self._builder.build(number - 1, slot.iova, pieces)
+        child, leaves = self._builder.build(number - 1, slot.iova, pieces, later=self._together)
         new = self._fmt.table(number, child)
         fold = [(laid.entry_pa, laid.entries) for laid in leaves]
-        self.changes.cut.append(Change("cut", slot.pa, number, slot.iova, slot.word, new, slot.target(), fold))
+        cut = Change("cut", slot.pa, number, slot.iova, slot.word, new, slot.target(), fold)
+        if self._together(slot.iova, pieces[0].oa, slot.size_lg2):
+            cut.together = True
+            self.changes.cut_together.append(cut)
+        else:
+            self.changes.cut.append(cut)
+        self._cut_later()
         self._finish(leaves, slot)
         return new
+
+    def _together(self, iova: int, pa: int, size_lg2: int) -> bool:
+        """Whether an entry of the owner table has to change its size with a leaf that is cut."""
+        return self._request.owners.follow(iova, pa, size_lg2, size_lg2 - 1) is not Follow.FREE
+
+    def _cut_later(self) -> None:
+        """The cuts of leaves that new tables hold only until an entry of the owner table changes along."""
+        for entry_pa, number, iova, leaf, pointer, leaves in self._builder.later:
+            lo = self._fmt.levels[number].lo
+            target = Target(iova, iova + (1 << lo) - 1, lo, number, False)
+            fold = [(laid.entry_pa, laid.entries) for laid in leaves]
+            change = Change("cut", entry_pa, number, iova, leaf, pointer, target, fold, together=True)
+            self.changes.cut_together.append(change)
+        self._builder.later.clear()
 
     def _resize(self, slot: Slot, words: list[int], pieces: list[Piece], table: Table, after: dict[int, int]) -> None:
         """Take a run apart in its place; what needs a table below is a plain leaf first, and then cut."""
@@ -195,7 +220,7 @@ class Survey:
         child = int(self._fmt.table_pa(slot.word))
         level = self._fmt.levels[number - 1]
         if slot.covered and all(s.oa is None for s in self._request.layout(slot.iova, slot.end)):
-            outcome = Outcome(empty=True, tables=list(self._subtree(number - 1, child)))
+            outcome = Outcome(empty=True, tables=list(tables_below(self._fmt, self._memory, number - 1, child)))
         else:
             table = Table(level, child, slot.iova, self._memory.view(child, 1 << level.bits), slot)
             outcome = self._table(table, slot.ranges)
@@ -223,7 +248,7 @@ class Survey:
             first = table.index_of(slot.iova)
             words[first : first + slot.entries] = 0
         pieces = [piece for _, parts in divided for piece in parts]
-        pa, leaves = self._builder.build(table.level.number, table.base, pieces, words)
+        pa, leaves = self._builder.build(table.level.number, table.base, pieces, words, self._together)
         new = self._fmt.table(parent.level.number, pa)
         change = Change(
             "resize", parent.pa, parent.level.number, parent.iova, parent.word, new, parent.target(tables=True)
@@ -240,6 +265,7 @@ class Survey:
                 if slot.iova <= laid.iova < slot.end and hardware
             )
         self._finish(leaves, parent)
+        self._cut_later()
         left = without(parent.ranges, [(slot.iova, slot.end) for slot, _ in divided])
         self._table(table._replace(pa=pa, words=words), left, swapped=True)
         return new
@@ -330,16 +356,6 @@ class Survey:
             at, until = max(start, laid.iova) >> lg2 << lg2, min(-(-stop >> lg2) << lg2, end)
             if at < until:
                 self.changes.owed.append(Target(at, until - 1, lg2, number, False))
-
-    def _subtree(self, number: int, pa: int) -> Iterator[tuple[int, int]]:
-        """The tables of a subtree, root first."""
-        level = self._fmt.levels[number]
-        yield pa, level.table_lg2
-        if number:
-            words = self._memory.view(pa, 1 << level.bits)
-            for word in words[words != 0].tolist():
-                if self._fmt.present(word) and not self._fmt.is_leaf(word, number):
-                    yield from self._subtree(self._fmt.child_level(word, number), int(self._fmt.table_pa(word)))
 
 
 def _inside(ranges: Ranges, start: int, end: int) -> Ranges:

@@ -1,9 +1,13 @@
 """What a range shall map, and what it maps: the planner's two inputs."""
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
 
 from attrs import frozen
+
+from hitless.ownership import Choreography, Close, Follow
+from hitless.plan import Step, Store
+from hitless.refresh.changes import Change, Changes
 
 
 class Segment(NamedTuple):
@@ -40,6 +44,41 @@ class Piece(NamedTuple):
     change: str
 
 
+class Owners(Protocol):
+    """What ownership has to say about one plan."""
+
+    def follow(self, iova: int, pa: int, from_lg2: int, to_lg2: int) -> Follow:
+        """How the owner table goes along when what maps ``iova`` to ``pa`` on changes its size.
+
+        A cut happens before owners change, a merge after it.
+        """
+
+    def carry(self, store: Store, change: Change, close: Close) -> Sequence[Step] | None:
+        """The steps in a store's place; None: the host stores. Raises Refused.
+
+        ``close`` gives what closes the store's round.
+        """
+
+    def change(self, changes: Changes, isolate: Sequence[Step]) -> Choreography:
+        """The owner change itself, between a plan's changes; ``isolate`` is done by then. Raises Refused, Pinned."""
+
+
+class _NoOwners:
+    """Nobody checks who owns a page, and no owner changes."""
+
+    def follow(self, iova: int, pa: int, from_lg2: int, to_lg2: int) -> Follow:
+        return Follow.FREE
+
+    def carry(self, store: Store, change: Change, close: Close) -> Sequence[Step] | None:
+        return None
+
+    def change(self, changes: Changes, isolate: Sequence[Step]) -> Choreography:
+        return Choreography()
+
+
+NO_OWNERS: Owners = _NoOwners()
+
+
 @frozen
 class PlanRequest:
     """One conversion, for one address space.
@@ -53,6 +92,7 @@ class PlanRequest:
         remap: the baseline that hitless is compared with: every leaf that the ranges touch is
             cleared before the owner change and laid out again after it.
         owned: whether the owner has changed already, before anything of the plan.
+        owners: what ownership has to say.
     """
 
     ranges: tuple[tuple[int, int], ...]
@@ -62,3 +102,4 @@ class PlanRequest:
     merge: bool = False
     remap: bool = False
     owned: bool = False
+    owners: Owners = NO_OWNERS

@@ -1,12 +1,10 @@
 """Runs a conversion log through every domain of a configuration."""
 
 import os
-import signal
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import nullcontext
-from multiprocessing import active_children, get_context
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,6 +15,7 @@ from hitless.errors import BadInput, HitlessError, OutOfTableMemory, OwnerChange
 from hitless.guest_memfd.guest import GUEST, HOST
 from hitless.guest_memfd.log import LogConversion, LogFile, open_log, read_log
 from hitless.plugin import VendorRegistry
+from hitless.processes import side_by_side
 from hitless.run.checking import Check
 from hitless.run.result import LogCounts, Row, RunResult
 from hitless.run.world import World, open_world
@@ -218,24 +217,10 @@ def _is_small(log: str | Path) -> bool:
 
 def _side_by_side(jobs: Sequence[_Job], log: str | Path, processes: int, progress: Progress) -> list[Pass]:
     """Worlds share nothing, so they run in processes; the results are in the order of the jobs."""
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_die_of_interrupts)
-    try:
-        futures = [pool.submit(job.run_alone, str(log)) for job in jobs]
-        for job in jobs:
-            progress(job.label, 0, None)
-        for done in as_completed(futures):
-            job = jobs[futures.index(done)]
-            if done.exception() is None:
-                progress(job.label, done.result()[0].conversions, done.result()[0].conversions)
-        return [future.result() for future in futures]
-    except BaseException:  # an interrupt, too: nobody waits for what still runs
-        for child in active_children():
-            child.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for job in jobs:
+        progress(job.label, 0, None)
 
+    def done(number: int, result: Pass) -> None:
+        progress(jobs[number].label, result[0].conversions, result[0].conversions)
 
-def _die_of_interrupts() -> None:
-    """In a worker: an interrupt ends it, where Python's handler would end only the job under way."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return side_by_side([partial(job.run_alone, str(log)) for job in jobs], processes, done)

@@ -135,7 +135,7 @@ class Replay:
         assembler = Assembler(self.fmt, SplitRules(self.sizes(), "recorded"), _RECIPES, (), True, False, "vectors")
         planner = Planner(self.arena, self.tables, assembler, self.root_pa)
         request = PlanRequest(((start, end),), layout, merge=pa is None)
-        self.executor.run(step for _, step in planner.plan("vectors", request, []).plan.steps())
+        self.executor.run(step for _, step in planner.plan("vectors", request).plan.steps())
 
     def _unmap(self, op: Op) -> str:
         self.unmap(op.iova, op.size, op.unmapped)

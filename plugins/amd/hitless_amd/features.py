@@ -79,6 +79,14 @@ class AmdFeatures:
         unconfirmed=True,
     )
 
+    engine: str = feature(
+        "none",
+        "the firmware engine that changes a 2M leaf and its RMP entry together: it cuts (smash), and merges too",
+        "AMD-RMP-13",
+        ("none", "smash", "smash+unsmash"),
+        unconfirmed=True,
+    )
+
     def impossible_for(self, page_format: str) -> str | None:
         """A v2 table cannot be the host's under SNP."""
         if page_format == "amd/v2" and self.snp:

@@ -1,4 +1,4 @@
-"""SEV-SNP's reverse map table (RMP), as an AMD IOMMU consults it.
+"""SEV-SNP's reverse map table (RMP), as an AMD IOMMU consults it, and how its owners change.
 
 Spec: AMD64 APM volume 2 section 15.36; list mail of AMD engineers. Facts: AMD-RMP-*.
 """
@@ -6,15 +6,29 @@ Spec: AMD64 APM volume 2 section 15.36; list mail of AMD engineers. Facts: AMD-R
 from collections.abc import Iterator, Mapping, Sequence
 
 from hitless.errors import Refused
-from hitless.ownership import GUEST, HOST, Boundary, OwnerChange, OwnerTable, Policy, Verdict
-from hitless.plan import Own
+from hitless.ownership import (
+    GUEST,
+    HOST,
+    Block,
+    Boundary,
+    Choreography,
+    Close,
+    Follow,
+    OwnerChange,
+    Ownership,
+    OwnerTable,
+    Policy,
+    Verdict,
+    size_class,
+)
+from hitless.plan import Call, Own, Step, Store
 from hitless.units import align_down, align_up
 from hitless_amd.features import AmdFeatures
 
 _4K, _2M = 12, 21
 
 
-class Rmp:
+class Rmp(Ownership):
     """The RMP: entries of 4K and 2M, checked when a request is translated, the verdict cached with it.
 
     Without SNP nothing keeps a device from guest-owned pages, so that they cannot stay mapped.
@@ -25,12 +39,17 @@ class Rmp:
 
     def __init__(self, features: AmdFeatures) -> None:
         self._snp = features.snp
+        self._engine = features.engine
         self.size_classes = (_4K, _2M) if features.snp else ()  # AMD-RMP-8
         self._drops = "none" if features.rmpupdate_drops == "no" else features.rmpupdate_drops
         match = Policy("match", maps_private=True, boundary=Boundary(features.boundary), check_unit_lg2=_2M)
         wipe = Policy("wipe", maps_private=False)
+        check = Policy("check", maps_private=True)
         self.default_policy = "match" if features.snp else "wipe"
-        self.policies: Mapping[str, Policy] = {"match": match, "wipe": wipe} if features.snp else {"wipe": wipe}
+        checked = {"match": match, "wipe": wipe, "check": check}
+        self.policies: Mapping[str, Policy] = checked if features.snp else {"wipe": wipe}
+
+    # -- the check
 
     def verdict(self, table: OwnerTable, pa: int, leaf_lg2: int, trusted: bool) -> Verdict:
         """The leaf is checked and cached as 4K, or as 2M if it is that large (AMD-RMP-7, AMD-RMP-8)."""
@@ -52,33 +71,58 @@ class Rmp:
             return Verdict(False, unit, "owner", "leaf and RMP entry differ in size class (AMD-RMP-8, AMD-RMP-9)")
         return Verdict(True, unit)
 
-    def own(self, table: OwnerTable, changes: Sequence[OwnerChange], *, trusted: bool, allow_break: bool) -> list[Own]:
-        """PSMASH what is only partly converted, then RMPUPDATE.
+    # -- the choreography
+
+    def own(
+        self, table: OwnerTable, changes: Sequence[OwnerChange], *, trusted: bool, allow_break: bool
+    ) -> Choreography:
+        """PSMASH what is only partly converted, then RMPUPDATE in entries of the leaves' size class.
 
         Raises:
-            Refused: a smash of guest-owned memory that a trusted device may be using.
+            Refused: a smash of guest-owned memory that a trusted device uses without a leaf that is cut with it.
         """
         if not self._snp:
-            return []  # there is no RMP
+            return Choreography()  # there is no RMP
         blocks = sorted({block for change in changes for block in self._partial(table, change)})
         if blocks and trusted and not allow_break:
-            raise Refused(
-                "amd.trusted-smash",
-                "cannot smash a guest-owned 2M RMP entry under a trusted device",
-                who="amd",
-                where=f"RMP entry of {blocks[0]:#x}",
-                rule="S1: leaf size class and owner-table size agree while a device may use the page (AMD-RMP-12)",
-                why="entry and RMP change one after the other, which leaves a window in which DMA fails",
-                do="convert whole 2M ranges, or set allow_break = true on the domain",
-            )
+            raise _refusal("smash", blocks[0])
         steps = [Own("PSMASH", block, block + (1 << _2M), table.owner(block), _4K) for block in blocks]
-        for start, end, owner in changes:
-            steps += [Own("RMPUPDATE", a, b, owner, size, self._drops) for a, b, size in _entries(start, end, owner)]
-        return steps
+        for start, end, owner, leaf_lg2 in changes:
+            found = _entries(start, end, owner, size_class(leaf_lg2, (_4K, _2M)))
+            steps += [Own("RMPUPDATE", a, b, owner, size, self._drops) for a, b, size in found]
+        return Choreography(own=steps)
+
+    def follow(self, from_lg2: int, to_lg2: int) -> Follow:
+        """The firmware engine changes leaf and entry together; without PUNSMASH nothing merges (AMD-RMP-12)."""
+        if to_lg2 < from_lg2:
+            return Follow.TOGETHER
+        return Follow.TOGETHER if self._engine == "smash+unsmash" else Follow.NEVER
+
+    def carry(
+        self, table: OwnerTable, store: Store, block: Block, close: Close, *, allow_break: bool
+    ) -> Sequence[Step] | None:
+        """What changes size together with its RMP entry, the firmware engine stores (AMD-RMP-13).
+
+        A merge leaves cached pointers to the old table, whose 4K leaves no longer agree with the RMP: the engine drops
+        them before it lets requests go on (AMD-RMP-20).
+
+        Raises:
+            Refused: there is no such engine.
+        """
+        if not block.together:
+            return None
+        start, end = block.start_pa, block.start_pa + (1 << _2M)
+        cut = store.what == "cut"
+        own = Own("PSMASH" if cut else "PUNSMASH", start, end, block.owner, _4K if cut else _2M)
+        if self._engine != "none":
+            return [Call("PSMASH_IO" if cut else "PUNSMASH", start, end, [store, *(() if cut else close()), own], True)]
+        if not allow_break:
+            raise _refusal("smash", start)
+        return [store, own]
 
     def initial(self, table: OwnerTable, start_pa: int, end_pa: int, owner: int, hunk_lg2: int) -> None:
-        for a, b, size in _entries(start_pa, end_pa, owner):
-            table.set(a, b, owner, min(size, hunk_lg2))
+        for a, b, size in _entries(start_pa, end_pa, owner, size_class(hunk_lg2, (_4K, _2M))):
+            table.set(a, b, owner, size)
 
     def _partial(self, table: OwnerTable, change: OwnerChange) -> Iterator[int]:
         """The guest-owned 2M entries that reach over an edge of a change (AMD-RMP-3)."""
@@ -88,12 +132,23 @@ class Rmp:
                 yield block
 
 
-def _entries(start: int, end: int, owner: int) -> list[tuple[int, int, int]]:
-    """A range as RMP entries: (start, end, size_lg2); 2M where whole 2M are guest-owned."""
-    if owner == HOST:
-        return [(start, end, _4K)]
+def _refusal(kind: str, block: int) -> Refused:
+    return Refused(
+        f"amd.trusted-{kind}",
+        f"cannot {kind} a guest-owned 2M RMP entry under a trusted device",
+        who="amd",
+        where=f"RMP entry of {block:#x}",
+        rule="S1: leaf size class and owner-table size agree while a device may use the page (AMD-RMP-12)",
+        why="entry and RMP change one after the other, which leaves a window in which DMA fails",
+        do='use the firmware engine (features.engine = "smash"), convert whole 2M ranges, or set allow_break = true on '
+        "the domain",
+    )
+
+
+def _entries(start: int, end: int, owner: int, largest_lg2: int) -> list[tuple[int, int, int]]:
+    """A range as RMP entries: (start, end, size_lg2); 2M where whole 2M are guest-owned, and leaves are as large."""
     a, b = align_up(start, _2M), align_down(end, _2M)
-    if a >= b:
+    if owner == HOST or largest_lg2 < _2M or a >= b:
         return [(start, end, _4K)]
     parts = [(start, a, _4K), (a, b, _2M), (b, end, _4K)]
     return [part for part in parts if part[0] < part[1]]

@@ -1,6 +1,7 @@
 """The plugin object: which strategy answers which hook."""
 
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
 from hitless.hardware.facts import HardwareFacts
@@ -9,6 +10,7 @@ from hitless.plugin import API, hookimpl
 from hitless.refresh.recipes import Recipes, SplitRules
 from hitless_amd import rules
 from hitless_amd.commands import AmdCommands
+from hitless_amd.emulator import AmdEmulator
 from hitless_amd.events import AmdEvents
 from hitless_amd.features import AmdFeatures
 from hitless_amd.formats import v1_format, v2_format
@@ -62,10 +64,18 @@ class AmdPlugin:
         return AmdStructures(page_format, features)
 
     @hookimpl
+    def emulator(self, page_format: PageFormat, features: AmdFeatures) -> AmdEmulator:
+        return AmdEmulator(page_format, features)
+
+    @hookimpl
     def mutants(self, page_format: PageFormat, features: AmdFeatures) -> Sequence[Any]:
         from hitless_amd.mutants import mutants  # noqa: PLC0415 - only the checker needs them
 
         return mutants(page_format, features)
+
+    @hookimpl
+    def spec_words(self) -> str:
+        return files(__name__.partition(".")[0]).joinpath("spec_words.toml").read_text(encoding="utf-8")
 
 
 plugin = AmdPlugin()

@@ -11,6 +11,8 @@ from hitless.hardware.structures import (
     BadStructure,
     Fetch,
     Found,
+    OwnerImage,
+    RootRegister,
     StageRoot,
     StructureEntry,
     StructureImage,
@@ -25,6 +27,7 @@ from hitless_amd.commands import INVALIDATE_DEVTAB_ENTRY, AmdCommands
 from hitless_amd.dte import ADDRESS, DTE, GCR3, Gcr3Tables, encode, gcr3_fields, gcr3_table, pasids
 from hitless_amd.features import AmdFeatures
 from hitless_amd.formats import v1_format, v2_format
+from hitless_amd.rmp_image import read_rmp
 from hitless_amd.v1 import AmdV1
 from hitless_amd.v2 import AmdV2
 
@@ -55,6 +58,17 @@ class AmdStructures:
         ),
         "GCR3 tables at guest physical addresses (GCR3TRPMode)",
     )
+    registers: Mapping[str, RootRegister] = {
+        "device-table": RootRegister("Device Table Base Address Register", {"snp": False, "glx": 2})
+    }
+    owner_tables: Mapping[str, OwnerImage] = {
+        "rmp": OwnerImage(
+            "RMP_BASE, MSR C001_0132",
+            read_rmp,
+            {"rmp_end": "RMP_END, MSR C001_0133: the last byte of the table"},
+            {"snp": True},
+        )
+    }
 
     def __init__(self, page_format: PageFormat, features: AmdFeatures) -> None:
         self._features = features
@@ -68,7 +82,8 @@ class AmdStructures:
     def start(self, base: int, device: int, pasid: int | None) -> Fetch | Found | BadStructure:
         pa = (base & ADDRESS & ~self._c) + 32 * device
         if device >= ((base & 0x1FF) + 1) * _DEVICES_PER_PAGE:
-            return BadStructure("dte", pa, (), _BAD, "the device table ends before this DeviceID (AMD-DTE-21)")
+            why = "the device table ends before this DeviceID (AMD-DTE-21)"
+            return BadStructure("dte", pa, (), _BAD, why, absent=True)
         return Fetch("dte", pa, 4, () if pasid is None else (pasid,))
 
     def step(self, fetch: Fetch, words: tuple[int, ...]) -> Fetch | Found | BadStructure:
@@ -124,7 +139,7 @@ class AmdStructures:
         level, pasid, *dte = fetch.context
         if not words[0] & 1:
             why = f"PASID {pasid:#x} has no v2 table (AMD-GCR-3)"
-            return BadStructure(fetch.structure, fetch.pa, words, "not-present", why)
+            return BadStructure(fetch.structure, fetch.pa, words, "not-present", why, absent=True)
         if reason := next(iter(GCR3.faults(words)), None):
             return BadStructure(fetch.structure, fetch.pa, words, "reserved", f"{reason} (AMD-GCR-5)")
         address = words[0] & ADDRESS
@@ -150,6 +165,10 @@ class AmdStructures:
             make = v1_format if name == AmdV1.name else v2_format
             found = self._formats[name, levels] = make(self._features, levels)
         return found
+
+    def devices(self, base: int, load: Callable[[int], int]) -> Iterator[range]:
+        """As many as the table has entries (AMD-DTE-20)."""
+        yield range(((base & 0x1FF) + 1) * _DEVICES_PER_PAGE)
 
     # -- what software writes
 

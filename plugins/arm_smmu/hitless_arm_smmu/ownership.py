@@ -5,14 +5,14 @@ Spec: IHI0070 section 3.25. Facts: ARM-GPT-*.
 
 from collections.abc import Mapping, Sequence
 
-from hitless.ownership import GUEST, HOST, OwnerChange, OwnerTable, Policy, Verdict
+from hitless.ownership import GUEST, HOST, Choreography, OwnerChange, Ownership, OwnerTable, Policy, Verdict
 from hitless.plan import Own
 from hitless_arm_smmu.features import ArmSmmuFeatures
 
 _GRANULE_LG2 = 12
 
 
-class Gpt:
+class Gpt(Ownership):
     """The GPT with 4K granules: host memory is Non-secure, guest memory Realm.
 
     A leaf may hold granules of both (ARM-GPT-2), so leaves need not end where owners change, and an
@@ -21,7 +21,6 @@ class Gpt:
     """
 
     cached = True
-    size_classes = ()
     invalidate_after = False  # the change brings its own invalidation, by physical address (ARM-GPT-6)
 
     def __init__(self, features: ArmSmmuFeatures) -> None:
@@ -47,9 +46,13 @@ class Gpt:
             "granule protection fault: the granule is not in the access's physical address space (ARM-GPT-3)",
         )
 
-    def own(self, table: OwnerTable, changes: Sequence[OwnerChange], *, trusted: bool, allow_break: bool) -> list[Own]:
+    def own(
+        self, table: OwnerTable, changes: Sequence[OwnerChange], *, trusted: bool, allow_break: bool
+    ) -> Choreography:
         """One change of the GPT by Root firmware each, the TLBI by physical address and the SYNC included."""
-        return [Own("GPT", start, end, owner, _GRANULE_LG2, "iotlb+atc") for start, end, owner in changes]
+        return Choreography(
+            own=[Own("GPT", start, end, owner, _GRANULE_LG2, "iotlb+atc") for start, end, owner, _ in changes]
+        )
 
     def initial(self, table: OwnerTable, start_pa: int, end_pa: int, owner: int, hunk_lg2: int) -> None:
         table.set(start_pa, end_pa, owner, _GRANULE_LG2)

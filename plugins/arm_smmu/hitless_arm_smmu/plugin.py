@@ -1,6 +1,7 @@
 """The plugin object: which strategy answers which hook."""
 
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
 from hitless.hardware.facts import HardwareFacts
@@ -9,6 +10,7 @@ from hitless.plugin import API, hookimpl
 from hitless.refresh.recipes import Recipes, SplitRules
 from hitless_arm_smmu import rules
 from hitless_arm_smmu.commands import ArmSmmuCommands
+from hitless_arm_smmu.emulator import ArmSmmuEmulator
 from hitless_arm_smmu.events import ArmSmmuEvents
 from hitless_arm_smmu.features import ArmSmmuFeatures
 from hitless_arm_smmu.ownership import Gpt
@@ -60,10 +62,18 @@ class ArmSmmuPlugin:
         return Gpt(features)
 
     @hookimpl
+    def emulator(self, page_format: PageFormat, features: ArmSmmuFeatures) -> ArmSmmuEmulator:
+        return ArmSmmuEmulator(page_format, features)
+
+    @hookimpl
     def mutants(self, page_format: PageFormat, features: ArmSmmuFeatures) -> Sequence[Any]:
         from hitless_arm_smmu.mutants import mutants  # noqa: PLC0415 - only the checker needs them
 
         return mutants(page_format, features)
+
+    @hookimpl
+    def spec_words(self) -> str:
+        return files(__name__.partition(".")[0]).joinpath("spec_words.toml").read_text(encoding="utf-8")
 
 
 plugin = ArmSmmuPlugin()

@@ -3,13 +3,16 @@
 Spec: IHI0070 chapters 3.3 and 5. Facts: ARM-STE-*, ARM-CD-*.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from hitless.bits import Layout
+from hitless.errors import BusError
 from hitless.hardware.structures import (
     BadStructure,
     Fetch,
     Found,
+    OwnerImage,
+    RootRegister,
     StageRoot,
     StructureEntry,
     StructureImage,
@@ -19,6 +22,7 @@ from hitless.hardware.structures import (
 from hitless.pagetable import PageFormat
 from hitless_arm_smmu.commands import ASID_LO
 from hitless_arm_smmu.features import ArmSmmuFeatures
+from hitless_arm_smmu.gpt_image import read_gpt
 from hitless_arm_smmu.regime import STAGE_1, STAGE_2, cd_regime, ste_regime
 from hitless_arm_smmu.stage1 import ArmStage1, Stage1Config
 from hitless_arm_smmu.stage2 import ArmStage2, Stage2Config
@@ -40,6 +44,20 @@ class ArmSmmuStructures:
     """
 
     layouts: Mapping[str, Layout] = LAYOUTS
+    registers: Mapping[str, RootRegister] = {
+        "stream-table": RootRegister(
+            "SMMU_STRTAB_BASE",
+            beside={"strtab_base_cfg": "SMMU_STRTAB_BASE_CFG: form of the table, and how many StreamIDs it holds"},
+            base=lambda value, beside: value | beside["strtab_base_cfg"] << 64,
+        )
+    }
+    owner_tables: Mapping[str, OwnerImage] = {
+        "gpt": OwnerImage(
+            "SMMU_ROOT_GPT_BASE",
+            read_gpt,
+            {"gpt_base_cfg": "SMMU_ROOT_GPT_BASE_CFG: granule, protected size, size of a level 0 region"},
+        )
+    }
     not_modelled = (
         "both halves of a CD at once: the lower one is used",
         "TBI",
@@ -68,7 +86,8 @@ class ArmSmmuStructures:
         register = STRTAB_BASE.decode(base)
         size, split = register["LOG2SIZE"], register["SPLIT"]
         if device >> size:
-            return _bad("ste", 0, (), "C_BAD_STREAMID", f"StreamID {device:#x} has more than {size} bits (ARM-STE-5)")
+            why = f"StreamID {device:#x} has more than {size} bits (ARM-STE-5)"
+            return _bad("ste", 0, (), "C_BAD_STREAMID", why, absent=True)
         table = register["ADDR"] << 6
         context = (device, NO_PASID if pasid is None else pasid)
         if register["FMT"] == 0:
@@ -90,7 +109,7 @@ class ArmSmmuStructures:
         span = fields["Span"]
         if not 0 < span <= split + 1 or index >> span - 1:
             why = f"Span {span} does not reach StreamID {device:#x} (ARM-STE-6)"
-            return _bad("l1std", fetch.pa, words, "C_BAD_STREAMID", why)
+            return _bad("l1std", fetch.pa, words, "C_BAD_STREAMID", why, absent=span <= split + 1)
         return Fetch("ste", _aligned(fields["L2Ptr"] << 6, span + 5) + 64 * index, 8, (device, pasid))
 
     def _ste(self, fetch: Fetch, words: tuple[int, ...]) -> Fetch | Found | BadStructure:
@@ -99,7 +118,7 @@ class ArmSmmuStructures:
         ste = STE.decode(words)
         config = ste["Config"]
         if not ste["V"]:
-            return _bad("ste", fetch.pa, words, "C_BAD_STE", "V is 0 (ARM-STE-1)")
+            return _bad("ste", fetch.pa, words, "C_BAD_STE", "V is 0 (ARM-STE-1)", absent=True)
         if config < BYPASS:  # ARM-STE-14
             return Found("abort", None, None, 0)
         if pasid != NO_PASID and not config & STAGE_1:
@@ -152,7 +171,7 @@ class ArmSmmuStructures:
         _, vmid, ats, recorded = fetch.context[:4]
         cd = CD.decode(words)
         if not cd["V"]:
-            return _bad("cd", fetch.pa, words, "C_BAD_CD", "V is 0 (ARM-CD-1)")
+            return _bad("cd", fetch.pa, words, "C_BAD_CD", "V is 0 (ARM-CD-1)", absent=True)
         if cd["EPD0"] and cd["EPD1"]:
             return _bad("cd", fetch.pa, words, "F_TRANSLATION", "EPD0 and EPD1 forbid every walk (ARM-CD-3)")
         regime = cd_regime(cd, self._features)
@@ -163,6 +182,22 @@ class ArmSmmuStructures:
         first = StageRoot(self._first(regime), root, tag)
         silent = _silent({"1": cd["R"], "2": recorded})
         return Found("translate", first, fetch.stage2, tag, ats=bool(ats), silent=silent)
+
+    def devices(self, base: int, load: Callable[[int], int]) -> Iterator[range]:
+        """All StreamIDs of a linear table; of a two-level one those that are spanned (ARM-STE-5, ARM-STE-6)."""
+        register = STRTAB_BASE.decode(base)
+        size, split = register["LOG2SIZE"], register["SPLIT"]
+        if register["FMT"] == 0:
+            yield range(1 << size)
+            return
+        table = _aligned(register["ADDR"] << 6, max(size - split, 0) + 3)
+        for index in range(1 << max(size - split, 0)):
+            try:
+                span = L1STD.decode(load(table + 8 * index))["Span"]
+            except BusError:
+                return
+            if 0 < span <= split + 1:
+                yield range(index << split, (index << split) + (1 << span - 1))
 
     def _first(self, config: Stage1Config) -> ArmStage1:
         """The format of a configuration; made once."""
@@ -207,13 +242,13 @@ def _l1cd(fetch: Fetch, words: tuple[int, ...]) -> Fetch | BadStructure:
     fields = L1CD.decode(words)
     if not fields["V"]:
         why = f"no CDs for SubstreamID {index:#x} (ARM-CD-4)"
-        return _bad("l1cd", fetch.pa, words, "C_BAD_SUBSTREAMID", why)
+        return _bad("l1cd", fetch.pa, words, "C_BAD_SUBSTREAMID", why, absent=True)
     pa = (fields["L2Ptr"] << 12) + 64 * (index & (1 << leaf_lg2) - 1)
     return Fetch("cd", pa, 8, (index, vmid, ats, recorded), fetch.stage2)
 
 
-def _bad(structure: str, pa: int, words: tuple[int, ...], kind: str, why: str) -> BadStructure:
-    return BadStructure(structure, pa, words, kind, why)
+def _bad(structure: str, pa: int, words: tuple[int, ...], kind: str, why: str, *, absent: bool = False) -> BadStructure:
+    return BadStructure(structure, pa, words, kind, why, absent)
 
 
 def _aligned(pa: int, lg2: int) -> int:

@@ -58,8 +58,7 @@ class EntryWriter:
         self._check(entry)
         tag = {"P": 1, "DID": entry.tag}
         if entry.stage2 is None:
-            widest = max(value for value, bits in AW_BITS.items() if self._features.walks(bits))
-            return self.layouts["context"].encode(TT=TT_PASS_THROUGH, AW=widest, **tag)
+            return self.layouts["context"].encode(TT=TT_PASS_THROUGH, AW=self._widest, **tag)
         return self.layouts["context"].encode(
             TT=WITH_ATS if entry.ats else UNTRANSLATED,
             AW=_AW_OF[self._second(entry).aw],
@@ -81,7 +80,8 @@ class EntryWriter:
     def pasid(self, entry: StructureEntry) -> Words:
         """A PASID table entry, P set."""
         self._check(entry)
-        fields = {"P": 1, "DID": entry.tag & DID, "PWSNP": int(self._features.coherent)}
+        # Without a second stage AW says nothing, but emulators measure canonical addresses by it (INTEL-CTX-19).
+        fields = {"P": 1, "DID": entry.tag & DID, "PWSNP": int(self._features.coherent), "AW": self._widest}
         if entry.stage1 is not None:
             first = entry.stage1.page_format
             if not isinstance(first, FirstStage):
@@ -93,6 +93,11 @@ class EntryWriter:
             fields |= {"AW": _AW_OF[second.aw], "SSPTPTR": entry.stage2.root_pa >> 12}
             fields |= {"SSADE": 1} if second.dirty else {}
         return self.layouts["pasid"].encode(PGTT=translation_type(entry), **fields)
+
+    @property
+    def _widest(self) -> int:
+        """AW of the widest second-stage tables that the unit walks."""
+        return max(value for value, bits in AW_BITS.items() if self._features.walks(bits))
 
     def _second(self, entry: StructureEntry) -> SecondStage:
         second = entry.stage2.page_format if entry.stage2 else None

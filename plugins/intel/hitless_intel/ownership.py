@@ -5,13 +5,13 @@ Facts: INTEL-TDX-*.
 
 from collections.abc import Mapping, Sequence
 
-from hitless.ownership import HOST, OwnerChange, OwnerTable, Policy, Verdict
+from hitless.ownership import HOST, Choreography, OwnerChange, Ownership, OwnerTable, Policy, Verdict
 from hitless.plan import Own
 
 _4K = 12
 
 
-class Tdx:
+class Tdx(Ownership):
     """The IOMMU checks nothing: memory itself refuses, so nothing of it is cached.
 
     The VMM's tables hold shared pages only, for trusted devices too.
@@ -20,7 +20,6 @@ class Tdx:
     policies: Mapping[str, Policy] = {"wipe": Policy("wipe", maps_private=False)}
     default_policy = "wipe"
     cached = False
-    size_classes = ()
     invalidate_after = False
 
     def verdict(self, table: OwnerTable, pa: int, leaf_lg2: int, trusted: bool) -> Verdict:
@@ -29,12 +28,16 @@ class Tdx:
             return Verdict(True, _4K)
         return Verdict(False, _4K, "machine-check", "a private page was reached through a shared mapping")
 
-    def own(self, table: OwnerTable, changes: Sequence[OwnerChange], *, trusted: bool, allow_break: bool) -> list[Own]:
+    def own(
+        self, table: OwnerTable, changes: Sequence[OwnerChange], *, trusted: bool, allow_break: bool
+    ) -> Choreography:
         """Give pages to the TD, or take them back; the host's tables have been wiped before."""
-        return [
-            Own("TDH.MEM.PAGE.REMOVE" if owner == HOST else "TDH.MEM.PAGE.AUG", start, end, owner, _4K)
-            for start, end, owner in changes
-        ]
+        return Choreography(
+            own=[
+                Own("TDH.MEM.PAGE.REMOVE" if owner == HOST else "TDH.MEM.PAGE.AUG", start, end, owner, _4K)
+                for start, end, owner, _ in changes
+            ]
+        )
 
     def initial(self, table: OwnerTable, start_pa: int, end_pa: int, owner: int, hunk_lg2: int) -> None:
         table.set(start_pa, end_pa, owner, _4K)

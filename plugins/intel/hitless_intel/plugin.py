@@ -1,6 +1,7 @@
 """The plugin object: which strategy answers which hook."""
 
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
 from hitless.hardware.facts import HardwareFacts
@@ -9,6 +10,7 @@ from hitless.plugin import API, hookimpl
 from hitless.refresh.recipes import Recipes, SplitRules
 from hitless_intel import formats, rules
 from hitless_intel.commands import IntelCommands
+from hitless_intel.emulator import IntelEmulator
 from hitless_intel.events import IntelEvents
 from hitless_intel.features import FIRST_STAGE, SECOND_STAGE, IntelFeatures
 from hitless_intel.ownership import Tdx
@@ -61,10 +63,18 @@ class IntelPlugin:
         return Tdx()
 
     @hookimpl
+    def emulator(self, page_format: PageFormat, features: IntelFeatures) -> IntelEmulator:
+        return IntelEmulator(page_format, features)
+
+    @hookimpl
     def mutants(self, page_format: PageFormat, features: IntelFeatures) -> Sequence[Any]:
         from hitless_intel.mutants import mutants  # noqa: PLC0415 - only the checker needs them
 
         return mutants(page_format, features)
+
+    @hookimpl
+    def spec_words(self) -> str:
+        return files(__name__.partition(".")[0]).joinpath("spec_words.toml").read_text(encoding="utf-8")
 
 
 plugin = IntelPlugin()

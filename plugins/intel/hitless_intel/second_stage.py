@@ -131,7 +131,7 @@ class SecondStage(PageFormat):
 
     def leaf(self, size_lg2: int, oa: W, attrs: int) -> W:
         """A leaf; an address beyond HAW sets reserved bits, so that it is refused and not folded (INTEL-SS-9)."""
-        return join(keep(oa, ADDRESS.mask), attrs | (PS.mask if size_lg2 > 12 else 0))
+        return join(keep(oa, ADDRESS.mask), attrs | (PS.mask if self.leaf_size(size_lg2).level else 0))
 
     def table(self, level: int, child_pa: int) -> int:
         """A pointer grants all rights: the AND over the walk is the leaf's."""

@@ -3,14 +3,17 @@
 Spec: VT-d 5.10, sections 3.4, 7.1.3 and 9.1 to 9.6. Facts: INTEL-CTX-*, INTEL-FLT-*.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 from hitless.bits import Layout
+from hitless.errors import BusError
 from hitless.hardware.structures import (
     BadStructure,
     Fetch,
     Found,
+    OwnerImage,
+    RootRegister,
     StageRoot,
     StructureEntry,
     StructureImage,
@@ -40,6 +43,8 @@ from hitless_intel.setup import Setup
 
 _PER_TABLE = 64
 """PASID table entries of one table, which one directory entry points to."""
+_ABSENT = frozenset({0x01, 0x02, 0x39, 0x41, 0x51, 0x59})
+"""Reasons that say: P, LP or UP is 0."""
 _ALL_FAULTS = frozenset({"1", "2", ""})
 
 
@@ -71,6 +76,11 @@ class IntelStructures:
         f"{what}: its bits are read and let be"
         for what in ("the host permission table (HPTE, HPTPTR)", "EPTR", "page requests (PRE)")
     )
+
+    registers: Mapping[str, RootRegister] = {
+        "root-table": RootRegister("Root Table Address Register", {"mode": "scalable", "ssads": True})
+    }
+    owner_tables: Mapping[str, OwnerImage] = {}
 
     def __init__(self, page_format: PageFormat, features: IntelFeatures) -> None:
         self.layouts: Mapping[str, Layout] = structure_layouts(features.haw, second_stage_dirty=features.ssads)
@@ -221,6 +231,20 @@ class IntelStructures:
             return f"the unit has no paging mode FSPM {entry['FSPM']} (INTEL-FS-7)"
         return None
 
+    def devices(self, base: int, load: Callable[[int], int]) -> Iterator[range]:
+        """Those of buses whose root entry is present; in scalable mode of each half of a bus (INTEL-CTX-6)."""
+        fields = self.layouts["rtaddr"].decode(base)
+        for bus in range(256):
+            try:
+                low, high = (load((fields["RTA"] << 12) + 16 * bus + at) for at in (0, 8))
+            except BusError:
+                return
+            if fields["TTM"] == LEGACY and low & 1:
+                yield range(bus << 8, bus + 1 << 8)
+            for half, word in enumerate((low, high) if fields["TTM"] == SCALABLE else ()):
+                if word & 1:
+                    yield range((bus << 8) + 128 * half, (bus << 8) + 128 * (half + 1))
+
     # -- writing
 
     def stage1_tag(self, tag: int, space: int) -> int:
@@ -252,4 +276,4 @@ def _silent(fetch: Fetch) -> frozenset[str]:
 
 def _bad(fetch: Fetch, words: tuple[int, ...], code: int, why: str) -> BadStructure:
     kind = kind_of(code, recorded=bool(_Request(*fetch.context).recorded))
-    return BadStructure(fetch.structure, fetch.pa, words, kind, why)
+    return BadStructure(fetch.structure, fetch.pa, words, kind, why, absent=code in _ABSENT)

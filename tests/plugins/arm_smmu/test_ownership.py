@@ -55,7 +55,7 @@ def test_without_the_check_all_is_allowed(leaf_lg2):
 def test_owner_changes_are_one_step_each_and_never_refused(trusted):
     """A part of a large region changes alone, with its own invalidation (ARM-GPT-6)."""
     changes = [OwnerChange(PA + 0x1000, PA + 0x2000, HOST), OwnerChange(PA + 0x5000, PA + 0x6000, GUEST)]
-    steps = GPT.own(owners(), changes, trusted=trusted, allow_break=False)
+    steps = GPT.own(owners(), changes, trusted=trusted, allow_break=False).own
     assert steps == [
         Own("GPT", PA + 0x1000, PA + 0x2000, HOST, 12, "iotlb+atc"),
         Own("GPT", PA + 0x5000, PA + 0x6000, GUEST, 12, "iotlb+atc"),
@@ -65,7 +65,7 @@ def test_owner_changes_are_one_step_each_and_never_refused(trusted):
 def test_steps_do_what_the_changes_ask():
     """Applied to the table they give the new owners, and leave the neighbours."""
     table = owners()
-    for own in GPT.own(table, [OwnerChange(PA + 0x1000, PA + 0x2000, HOST)], trusted=False, allow_break=False):
+    for own in GPT.own(table, [OwnerChange(PA + 0x1000, PA + 0x2000, HOST)], trusted=False, allow_break=False).own:
         table.apply(own)
     assert [table.owner(PA + page * 0x1000) for page in range(3)] == [GUEST, HOST, GUEST]
 

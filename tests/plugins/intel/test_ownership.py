@@ -50,7 +50,7 @@ def test_nothing_is_cached_and_nothing_owed():
 def test_one_step_per_change(trusted):
     """Pages are removed from the guest, or given to it, in entries of 4K; nothing is refused."""
     changes = [OwnerChange(PA, PA + 0x3000, HOST), OwnerChange(PA + 0x5000, PA + 0x6000, GUEST)]
-    steps = TDX.own(owners(), changes, trusted=trusted, allow_break=False)
+    steps = TDX.own(owners(), changes, trusted=trusted, allow_break=False).own
     assert steps == [
         Own("TDH.MEM.PAGE.REMOVE", PA, PA + 0x3000, HOST, 12),
         Own("TDH.MEM.PAGE.AUG", PA + 0x5000, PA + 0x6000, GUEST, 12),
@@ -63,13 +63,13 @@ def test_one_step_per_change(trusted):
 
 def test_any_guest_can_be_given_pages():
     """The step records whichever guest it is."""
-    (step,) = TDX.own(OwnerTable(), [OwnerChange(PA, PA + 0x1000, 3)], trusted=False, allow_break=False)
+    (step,) = TDX.own(OwnerTable(), [OwnerChange(PA, PA + 0x1000, 3)], trusted=False, allow_break=False).own
     assert (step.op, step.owner) == ("TDH.MEM.PAGE.AUG", 3)
 
 
 def test_the_steps_have_a_text_form():
     """The names of the module's calls print and parse (plan text)."""
-    steps = TDX.own(owners(), [OwnerChange(PA, PA + 0x1000, HOST)], trusted=False, allow_break=False)
+    steps = TDX.own(owners(), [OwnerChange(PA, PA + 0x1000, HOST)], trusted=False, allow_break=False).own
     plan = Plan("intel0", own=list(steps))
     assert parse_plan(format_plan(plan)) == plan
 

@@ -6,7 +6,7 @@ from attrs import evolve, make_class
 
 from hitless.bits import BoolArray, Field, Layout, W, bit, join, keep, masked, reserved, test
 from hitless.hardware.facts import Completes, Drops, Effect, FaultRecord, HardwareFacts, Illegal
-from hitless.ownership import HOST, OwnerChange, OwnerTable, Policy, Verdict
+from hitless.ownership import HOST, Choreography, OwnerChange, Ownership, OwnerTable, Policy, Verdict
 from hitless.pagetable import READ, WRITE, Level, PageFormat
 from hitless.plan import Own
 from hitless.plugin import API, feature, hookimpl
@@ -106,17 +106,17 @@ class ToyEvents:
         return {"event": KINDS[words[0] >> 32], "device": words[0] & 0xFFFF, "iova": words[1]}
 
 
-class ToyOwnership:
+class ToyOwnership(Ownership):
     """A table of owners, asked when a translation is cached."""
 
     policies, default_policy = {"check": Policy("check", maps_private=True)}, "check"
-    cached, invalidate_after, size_classes = True, True, ()
+    cached, invalidate_after = True, True
 
     def verdict(self, table: OwnerTable, pa: int, leaf_lg2: int, trusted: bool) -> Verdict:
         return Verdict(True, 12) if table.owner(pa) == HOST else Verdict(False, 12, "owner", "the guest's (TOY-5)")
 
-    def own(self, table: OwnerTable, changes: Sequence[OwnerChange], *, trusted: bool, allow_break: bool) -> list[Own]:
-        return [Own("TOY.SET", start, end, owner, 12) for start, end, owner in changes]
+    def own(self, table: OwnerTable, changes: Sequence[OwnerChange], **_: bool) -> Choreography:
+        return Choreography(own=[Own("TOY.SET", start, end, owner, 12) for start, end, owner, _ in changes])
 
     def initial(self, table: OwnerTable, start_pa: int, end_pa: int, owner: int, hunk_lg2: int) -> None:
         table.set(start_pa, end_pa, owner, 12)

@@ -9,7 +9,7 @@ from hitless.check.subject import Subject, TruthRun
 from hitless.hardware.facts import Drops, HardwareFacts, Match
 from hitless.hardware.vendor import Vendor
 from hitless.ownership import GUEST, Boundary, OwnerChange, OwnerTable, Verdict
-from hitless.plan import Own, Release, Store
+from hitless.plan import Own, Release, Store, effects_of
 from hitless.refresh.commands import Target
 from hitless.refresh.recipes import Kind, Recipe
 from hitless.units import PAGE_LG2, WORD_MAX
@@ -64,7 +64,7 @@ class Declared:
         """The owner table before the plan, or after it."""
         table = self.subject.owners.copy()
         if after:
-            for _, step in self.subject.steps:
+            for step in effects_of(step for _, step in self.subject.steps):
                 if isinstance(step, Own):
                     table.apply(step)
         return table
@@ -197,5 +197,5 @@ def own_drops(vendor: Vendor) -> bool:
     """Whether an owner change itself drops cached verdicts."""
     page = 1 << vendor.split_rules.leaf_lg2s[0]
     change = OwnerChange(0, page, GUEST)
-    steps = vendor.ownership.own(OwnerTable(), [change], trusted=False, allow_break=False)
-    return any(step.drops != "none" for step in steps)
+    steps = vendor.ownership.own(OwnerTable(), [change], trusted=False, allow_break=False).own
+    return any(isinstance(step, Own) and step.drops != "none" for step in effects_of(steps))

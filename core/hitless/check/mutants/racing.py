@@ -12,7 +12,7 @@ from hitless.check.stage import Stage
 from hitless.errors import Raced
 from hitless.hardware.vendor import Vendor
 from hitless.iommufd import Domain
-from hitless.plan import SECTIONS, Own, Section, Step
+from hitless.plan import SECTIONS, Section, Step
 from hitless.refresh.planner import Planner, Prepared
 from hitless.refresh.target import PlanRequest
 
@@ -31,8 +31,8 @@ class _Misplanner:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.planner, name)
 
-    def plan(self, name: str, request: PlanRequest, own: list[Own]) -> Prepared:
-        prepared = self.planner.plan(name, request, own)
+    def plan(self, name: str, request: PlanRequest) -> Prepared:
+        prepared = self.planner.plan(name, request)
         subject = self.stage.subject(self.domain, self.stage.truth(self.domain), list(prepared.plan.steps()))
         changed = self.mutant.apply(subject)
         steps: Sequence[tuple[Section, Step]] = subject.steps if changed is None else changed.steps

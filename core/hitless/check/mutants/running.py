@@ -172,7 +172,7 @@ def _on_stage(
         return f"{planned.what} ({planned.reason})"
     right = twin if isinstance(twin, Subject) else None
     subject = change.apply(planned)
-    if subject is None or (right is not None and list(subject.steps) == list(right.steps)):
+    if subject is None or (right is not None and _same(subject, right)):
         return "the plan has no place for it"
     if not isinstance(change, Mutant):
         return Tried(stage.vendor, twin_report, check(subject), ())
@@ -182,6 +182,11 @@ def _on_stage(
         return Tried(stage.vendor, twin_report, report, expected, tell(subject, report))
     twin_report = raced(change, stage.vendor, mutated=False)
     return Tried(stage.vendor, twin_report, raced(change, stage.vendor, mutated=True), expected)
+
+
+def _same(subject: Subject, right: Subject) -> bool:
+    """Whether nothing was changed: neither a step, nor how waits are encoded."""
+    return subject.vendor.commands is right.vendor.commands and list(subject.steps) == list(right.steps)
 
 
 def _take(situation: Situation, stage: Stage, sizes: Sizes) -> Subject | Refused:

@@ -3,7 +3,7 @@
 import attrs
 
 from hitless.check.mutants import situations as at
-from hitless.check.mutants.declared import LEFT, Declared, Rules, ranged
+from hitless.check.mutants.declared import LEFT, Declared, Rules, one_round, ranged
 from hitless.check.mutants.edits import Steps, changed, replaced
 from hitless.check.mutants.mutant import Mutant
 from hitless.check.mutants.planning import with_recipe
@@ -61,12 +61,16 @@ def _one_entry(subject: Subject) -> Subject | None:
 
 
 def _one_entry_rules(declared: Declared) -> Rules:
-    """The run stands still when owners change, and one entry of it leads elsewhere."""
+    """The run stands still when owners change, and one entry of it leads elsewhere.
+
+    An entry that is emptied first takes the cached run with it, unless a command for one page spares that.
+    """
     subject, run = declared.subject, declared.converting
     _, word, level = entry_of(subject, run.start)
     spared = subject.vendor.page_format.leaf_lg2(word, level) in ranged(subject.vendor, 0).whole_lg2s
+    beside = declared.moves and declared.new_enters and (spared or one_round(subject.vendor, "replace"))
     rules = {"W1"} | ({"B1"} if declared.bounded else set()) | ({"F1", *LEFT} if spared else set())
-    return rules | (declared.conflict(size=True, address=True) if declared.moves and declared.new_enters else set())
+    return rules | (declared.conflict(size=True, address=True) if beside else set())
 
 
 def _unmarked(subject: Subject, *, spread: bool) -> Subject | None:

@@ -140,13 +140,19 @@ class Port:
     # -- the executor's side
 
     def submit(self, words: Words) -> None:
-        """A command is pending from now on; an illegal one stops the queue."""
-        for effect in self.vendor.commands.decode(words):
+        """A command is pending from now on; an illegal one stops the queue.
+
+        Of several things that it drops, those are told that are about entries of this stage.
+        """
+        effects = self.vendor.commands.decode(words)
+        here = [each for each in effects if isinstance(each, Drops) and self.vendor.page_format.stage in each.stages]
+        for effect in effects:
             if isinstance(effect, Illegal):
                 self.stopped = effect.why
                 self.notes.append(f"{self.name} refuses the command and stops its queue: {effect.why}")
             elif isinstance(effect, Drops):
-                self._note(effect)
+                if effect in here or not here:
+                    self._note(effect)
                 self.pending.append(effect)
             elif isinstance(effect, DropsStructure):
                 self.forgetting.append(effect)

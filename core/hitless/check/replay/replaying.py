@@ -36,6 +36,7 @@ from hitless.ownership import OwnerTable
 from hitless.pagetable import READ, WRITE, WalkFault
 from hitless.plan import (
     Barrier,
+    Call,
     Clean,
     Own,
     Release,
@@ -44,6 +45,7 @@ from hitless.plan import (
     Store,
     StoreStructure,
     Wait,
+    effects_of,
     format_step,
     parse_plan,
 )
@@ -186,9 +188,15 @@ class Replay(Walking):
         """
         while self.now < (len(self.steps) if until is None else until):
             step = self.steps[self.now][1]
-            self._before(step)
+            for each in effects_of([step]):
+                self._before(each)
             self._do(step)
             match step:
+                case Call(effects=effects, held=True):  # nothing of it is seen before all of it is
+                    for each in effects:
+                        if isinstance(each, Store):
+                            self.words.clean(Clean(each.pa, 8))
+                    self.words.barrier()
                 case Clean():
                     self.words.clean(step)
                 case Barrier():

@@ -12,7 +12,7 @@ from hitless.hardware.vendor import Vendor
 from hitless.memory import Arena
 from hitless.ownership import HOST
 from hitless.pagetable import PageFormat, Position, entry_pa
-from hitless.plan import Fill, FillRun, Own, Plan, Release, Section, Step, Store, StoreStructure, parse_plan
+from hitless.plan import Fill, FillRun, Own, Plan, Release, Section, Step, Store, StoreStructure, effects_of, parse_plan
 from hitless.refresh.levels import table_levels
 from hitless.units import PAGE_LG2, align_down, align_up
 
@@ -57,7 +57,7 @@ class Scene:
         """Memory that holds all tables of the scene and of a plan, all of it 0; close it."""
         fmt = self.vendor.page_format
         blocks = [(self.root_pa, fmt.levels[self.root_level].table_lg2)]
-        for step in [*self.before.prepare, *(each for _, each in steps)]:
+        for step in [*self.before.prepare, *effects_of(each for _, each in steps)]:
             match step:
                 case Fill():
                     blocks.append((step.pa, step.size_lg2))
@@ -76,7 +76,7 @@ def _tables(subject: Subject, iovas: list[int]) -> Iterator[tuple[int, int]]:
     fmt, memory = subject.vendor.page_format, subject.memory
     yield subject.root_pa, fmt.levels[subject.root_level].table_lg2
     filled = table_levels((step for _, step in subject.steps), fmt)
-    for _, step in subject.steps:
+    for step in effects_of(each for _, each in subject.steps):
         match step:
             case Store():
                 size_lg2 = fmt.levels[step.level].table_lg2
@@ -155,7 +155,8 @@ def table_as_fill(memory: Words, pa: int, size_lg2: int) -> Fill:
 
 def _owners(subject: Subject, iovas: list[int]) -> Iterator[Own]:
     """Entries of the owner table that are not the host's 4K ones, around what converts and what is reached."""
-    ranges = [(step.start_pa, step.end_pa) for _, step in subject.steps if isinstance(step, Own)]
+    steps = effects_of(step for _, step in subject.steps)
+    ranges = [(step.start_pa, step.end_pa) for step in steps if isinstance(step, Own)]
     reached = [run for iova in iovas for run in subject.truth.inside(iova, iova + 1)]
     for run in [*subject.truth.converting, *reached]:
         ranges += [(pa, pa + run.end - run.start) for pa in (run.old_pa, run.new_pa)]

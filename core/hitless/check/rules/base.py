@@ -10,7 +10,7 @@ from hitless.check.held import Held, Link
 from hitless.check.report import Violation
 from hitless.check.spans import FaultSpan, LeafSpan
 from hitless.check.subject import Subject, TruthRun
-from hitless.check.watcher import Watcher
+from hitless.check.watching import Watcher
 from hitless.pagetable import READ, WRITE
 from hitless.units import lg2_text
 

@@ -8,7 +8,7 @@ from attrs import define
 from hitless.check.engine import Engine
 from hitless.check.rules.base import Rule, converting_edges, describe
 from hitless.check.spans import FaultSpan, LeafSpan
-from hitless.ownership import GUEST, Boundary
+from hitless.ownership import GUEST, Boundary, size_class
 from hitless.plan import Own
 from hitless.units import lg2_text
 
@@ -72,17 +72,12 @@ class SizesAgree(Rule):
         classes = engine.subject.vendor.ownership.size_classes
         if not classes or not engine.subject.grants(GUEST):
             return
-        mine = _class(span.leaf_lg2, classes)
+        mine = size_class(span.leaf_lg2, classes)
         end_pa = span.oa + span.end - span.start
         for start, end, owner, entry_lg2 in engine.verdicts.owners.entries(span.oa, end_pa):
-            if owner == GUEST and _class(entry_lg2, classes) != mine:
+            if owner == GUEST and size_class(entry_lg2, classes) != mine:
                 at = span.start + start - span.oa
                 leaf, entry = lg2_text(span.leaf_lg2), lg2_text(entry_lg2)
                 text = f"a leaf of {leaf} leads to a guest-owned page with an entry of {entry}"
                 self.broken(engine, at, at + end - start, text, where="memory", held=describe(span, engine.subject))
                 return
-
-
-def _class(size_lg2: int, classes: Sequence[int]) -> int:
-    """The largest class that is not above a size."""
-    return max((each for each in classes if each <= size_lg2), default=0)

@@ -16,7 +16,7 @@ from hitless.check.story.witness import Script, find_script
 from hitless.check.subject import Subject
 from hitless.explain import explain_entry
 from hitless.pagetable import Leaf, WalkFault, walk
-from hitless.plan import Barrier, Fill, Invalidate, Own, Release, Step, Store, StoreStructure, Wait
+from hitless.plan import Barrier, Call, Fill, Invalidate, Own, Release, Step, Store, StoreStructure, Wait, effects_of
 
 _MOST_ALIKE = 2
 _MOST_OWNS = 4
@@ -116,7 +116,8 @@ def _told(subject: Subject, violation: Violation, script: Script, replay: Replay
     levels = subject.vendor.page_format.levels
     told = {violation.step, violation.born} & set(range(len(steps)))
     owns = 0
-    for number, step in enumerate(steps[: script.until]):
+    numbered = ((number, each) for number, step in enumerate(steps[: script.until]) for each in effects_of([step]))
+    for number, step in numbered:
         if isinstance(step, Store):
             lo = levels[step.level].lo
             if step.iova <= script.iova < step.iova + (1 << lo):
@@ -154,12 +155,13 @@ def _writers(steps: Sequence[Step], replay: Replay) -> set[int]:
 
 def _writes(steps: Sequence[Step], pa: int) -> Iterator[int]:
     """The numbers of the steps that write to an address."""
-    for number, step in enumerate(steps):
-        match step:
-            case Store() if step.pa == pa:
-                yield number
-            case Fill() if step.pa <= pa < step.pa + (1 << step.size_lg2):
-                yield number
+    for number, each in enumerate(steps):
+        for step in effects_of([each]):
+            match step:
+                case Store() if step.pa == pa:
+                    yield number
+                case Fill() if step.pa <= pa < step.pa + (1 << step.size_lg2):
+                    yield number
 
 
 def _commands(steps: Sequence[Step], replay: Replay, since: int) -> set[int]:
@@ -177,7 +179,7 @@ def _commands(steps: Sequence[Step], replay: Replay, since: int) -> set[int]:
             alike += 1
             if alike > _MOST_ALIKE:
                 continue
-        if isinstance(step, Invalidate | Wait | Own | Release | Store | StoreStructure):
+        if isinstance(step, Invalidate | Wait | Own | Call | Release | Store | StoreStructure):
             found.add(number)
     return found
 

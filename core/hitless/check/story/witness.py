@@ -19,7 +19,7 @@ from hitless.check.story import endings
 from hitless.check.story.endings import Ask, Ending, Look
 from hitless.check.subject import Subject
 from hitless.errors import BadInput, BusError
-from hitless.plan import Barrier, Fill, Invalidate, Own, Release, Store, StoreStructure, Wait
+from hitless.plan import Barrier, Call, Fill, Invalidate, Own, Release, Store, StoreStructure, Wait
 from hitless.refresh.levels import table_levels
 from hitless.units import PAGE_LG2, align_down
 
@@ -112,7 +112,7 @@ class _Search:
 
     def moments(self, end: int, since: int = 0) -> list[int]:
         """Before which steps a walk may make a difference, the likeliest first."""
-        kinds = Barrier | Own | Invalidate | Wait | Release
+        kinds = Barrier | Own | Call | Invalidate | Wait | Release
         born = max(self.violation.born, 0)
         numbers = [number for number in range(end) if isinstance(self.steps[number], kinds)]
         between = sorted(numbers, key=lambda number: (number < born, number))
@@ -135,9 +135,13 @@ class _Search:
         if key not in self._readings:
             found = []
             with Replay.of(self.scene, self.subject.steps) as replay:
-                for look in earlier:
-                    replay.run(look.before)
-                    look.do(replay)
+                try:
+                    for look in earlier:
+                        replay.run(look.before)
+                        look.do(replay)
+                except BadInput:  # what it finds is not cached in such pieces
+                    self._readings[key] = []
+                    return
                 replay.run(before)
                 at = {"unit": ask.unit, "tag": ask.tag}
                 for table in (0, *(replay.pointers(ask.iova, **at) if earlier else ())):  # type: ignore[arg-type]

@@ -128,7 +128,7 @@ class X86_64(PageFormat):  # noqa: N801 - the architecture's name
 
     def leaf(self, size_lg2: int, oa: W, attrs: int) -> W:
         """A leaf; an address beyond ``haw`` sets reserved bits, so that it is refused and not folded."""
-        if size_lg2 > self.levels[0].lo:
+        if self.leaf_size(size_lg2).level:
             attrs = drop(attrs, PAT_4K.mask) | get(attrs, PAT_4K) << PAT_LARGE.lo | PS.mask
         return join(keep(oa, ADDRESS.mask), attrs | P.mask)
 

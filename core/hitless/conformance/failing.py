@@ -1,0 +1,35 @@
+"""How a test of the kit fails: with words for the author of a plugin, and without a traceback of the kit."""
+
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+
+def fail(what: str, *, why: str = "", do: str = "") -> NoReturn:
+    """End the test: what is wrong, why it matters, what would mend it."""
+    lines = [what, *(f"  {label} {text}" for label, text in (("why", why), ("do ", do)) if text)]
+    pytest.fail("\n".join(lines), pytrace=False)
+
+
+def require(holds: object, what: str, *, why: str = "", do: str = "") -> None:
+    """Fail unless something holds."""
+    if not holds:
+        fail(what, why=why, do=do)
+
+
+def asked(what: str, question: Callable[[], T]) -> T:
+    """The answer of a plugin's function; an exception in it fails the test and names the function."""
+    try:
+        return question()
+    except Exception as error:  # noqa: BLE001 - a stranger's function may raise anything
+        fail(f"{what} raises {type(error).__name__}: {error}", do="answer for every value that the hook's text allows")
+
+
+def hexed(value: Any) -> str:
+    """Words in hex, everything else as it is."""
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(map(hexed, value)) + "]"
+    return f"{value:#x}" if isinstance(value, int) and not isinstance(value, bool) else repr(value)

@@ -1,0 +1,151 @@
+"""What a domain's ownership has to say about one plan: the vendor's strategy, asked in IOVAs."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from attrs import define
+
+from hitless.guest_memfd.conversion import ChangeRun, Conversion
+from hitless.guest_memfd.guest import HOST
+from hitless.ownership import ANY_LG2, Block, Choreography, Close, Follow, OwnerChange, OwnerTable, size_class
+from hitless.plan import Own, Step, Store, effects_of
+from hitless.refresh.changes import Change, Changes
+
+if TYPE_CHECKING:
+    from hitless.iommufd.domain import Domain
+
+
+@define
+class DomainOwners:
+    """Ownership's part in one plan of a domain; answers :class:`hitless.refresh.target.Owners`.
+
+    Args:
+        conversion: what the plan is for; None: no owner changes.
+        runs: the part of it whose owner changes between the plan's sections.
+    """
+
+    domain: "Domain"
+    conversion: Conversion | None = None
+    runs: Sequence[ChangeRun] = ()
+
+    def follow(self, iova: int, pa: int, from_lg2: int, to_lg2: int) -> Follow:
+        """Entries of the owner table matter where the domain's devices use guest-owned pages through its leaves."""
+        ownership = self.domain.vendor.ownership
+        classes = ownership.size_classes
+        old, new = size_class(from_lg2, classes), size_class(to_lg2, classes)
+        if not self.domain.reaches_private or old == new:
+            return Follow.FREE
+        if to_lg2 < from_lg2:
+            owners = self.domain.owners
+            if owners.owner(pa) == HOST or size_class(owners.entry_lg2(pa), classes) == new:
+                return Follow.FREE
+        elif self.domain.owner(iova, self.conversion) == HOST:
+            return Follow.FREE
+        return ownership.follow(from_lg2, to_lg2)
+
+    def carry(self, store: Store, change: Change, close: Close) -> Sequence[Step] | None:
+        """Who makes a store, where it is not the host."""
+        domain = self.domain
+        fmt = domain.vendor.page_format.largest  # the plan may let the root grow
+        size_lg2 = fmt.levels[change.level].lo
+        leaf = next((each for each in (change.old, change.new) if each and fmt.is_leaf(each, change.level)), None)
+        pa = 0 if leaf is None else int(fmt.leaf_oa(leaf, change.level))
+        owner = domain.owner(change.iova, self.conversion)
+        block = Block(pa, size_lg2, HOST if owner is None else owner, change.together)
+        allow_break = domain.settings.allow_break
+        return domain.vendor.ownership.carry(domain.owners, store, block, close, allow_break=allow_break)
+
+    def change(self, changes: Changes, isolate: Sequence[Step]) -> Choreography:
+        """The vendor's choreography, on the owner table as isolate leaves it."""
+        table = self.domain.owners.copy()
+        for step in effects_of(isolate):
+            if isinstance(step, Own):
+                table.apply(step)
+        return self.choreography(table, changes)
+
+    def choreography(self, table: OwnerTable, changes: Changes) -> Choreography:
+        """The steps that change owners of :attr:`runs`, on an owner table as it stands by then."""
+        if not self.runs:
+            return Choreography()
+        sized = self._sized(changes)
+        found: list[OwnerChange] = []
+        for run in self.runs:
+            if run.old_pa != run.new_pa and run.old_owner != HOST:
+                found.append(OwnerChange(run.old_pa, run.old_pa + run.end - run.start, HOST))
+            if run.old_pa == run.new_pa or run.new_owner != HOST:
+                found += [
+                    OwnerChange(run.new_pa + start - run.start, run.new_pa + end - run.start, run.new_owner, leaf_lg2)
+                    for start, end, leaf_lg2 in sized.over(run.start, run.end)
+                ]
+        return self.domain.vendor.ownership.own(
+            table,
+            _joined(found),
+            trusted=self.domain.reaches_private,
+            allow_break=self.domain.settings.allow_break,
+        )
+
+    def _sized(self, changes: Changes) -> "_Sizes":
+        """The leaves that map what converts when its owner changes, by guest physical address."""
+        domain = self.domain
+        if not domain.reaches_private or not domain.vendor.ownership.size_classes:
+            return _Sizes([])
+        targets = [*(change.target for change in changes.place), *changes.owed]
+        found = []
+        for target in targets:
+            found += [(*gpas, target.leaf_lg2) for gpas in domain.gpas(target.first, target.last + 1)]
+        return _Sizes(sorted(set(found)))
+
+
+def _joined(changes: list[OwnerChange]) -> list[OwnerChange]:
+    """Sorted changes with adjacent ones of one kind as one."""
+    found: list[OwnerChange] = []
+    for each in sorted(changes):
+        if found and found[-1].end_pa == each.start_pa and found[-1][2:] == each[2:]:
+            found[-1] = found[-1]._replace(end_pa=each.end_pa)
+        else:
+            found.append(each)
+    return found
+
+
+class _Sizes:
+    """Leaf sizes by range, sorted; where aliases differ, the smaller one counts."""
+
+    def __init__(self, ranges: list[tuple[int, int, int]]) -> None:
+        self._ranges = ranges
+        self._reach = list(accumulate((end for _, end, _ in ranges), max))
+
+    def over(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """A range by leaf size, in order."""
+        at = start
+        while at < end:
+            size, stop = ANY_LG2, end
+            index = bisect_right(self._reach, at)
+            while index < len(self._ranges):
+                low, high, lg2 = self._ranges[index]
+                if low > at:
+                    stop = min(stop, low)
+                    break
+                if high > at:
+                    size, stop = min(size, lg2), min(stop, high)
+                index += 1
+            last = stop
+            yield at, last, size
+            at = last
+
+
+def entry_lg2(domain: "Domain", start: int, pa: int) -> int:
+    """log2 of the largest owner entries that memory may have whose first page, at a GPA, lies at an address.
+
+    No larger than the hunk, than what the two addresses have in common, or, where devices use it, than a leaf.
+    """
+    apart = start ^ pa
+    common = (apart & -apart).bit_length() - 1 if apart else ANY_LG2
+    largest = min(domain.guest.hunk_lg2, common)
+    if domain.reaches_private:
+        largest = min(largest, domain.planner.assembler.rules.leaf_lg2s[-1])
+    return largest
+
+
+__all__ = ["DomainOwners", "entry_lg2"]

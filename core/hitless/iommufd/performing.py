@@ -1,0 +1,128 @@
+"""Does the steps of a domain's plans, whatever its units and firmware answer."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from attrs import define
+
+from hitless.errors import CallFailed, UnitTimeout
+from hitless.guest_memfd.conversion import Conversion
+from hitless.pagetable import tables_below
+from hitless.plan import Barrier, Clean, Invalidate, Own, Release, Step, Wait
+from hitless.refresh.changes import Change
+from hitless.refresh.planner import Prepared
+
+if TYPE_CHECKING:
+    from hitless.iommufd.domain import Domain
+
+
+@define
+class Performer:
+    """Does steps on a domain; what does not answer is fenced, and the rest goes on without it."""
+
+    domain: "Domain"
+
+    def run(self, steps: Sequence[Step], prepared: Prepared, conversion: Conversion | None = None) -> str:
+        """Do a section of a plan. What firmware said when it refused a call without doing any of it; else empty.
+
+        Nothing is stored after such a refusal: what was replaced before is invalidated and waited for, and tables
+        that are linked still are not freed.
+
+        Raises:
+            UnitTimeout, CallFailed: of a plan that no conversion stands behind.
+        """
+        remaining = list(steps)
+        refused = ""
+        while remaining:
+            done = _Progress(remaining)
+            try:
+                self.domain.executor.run(done)
+                break
+            except UnitTimeout as timeout:
+                if conversion is None:
+                    raise
+                self._fence(conversion, timeout.unit)
+                remaining = remaining[done.count :]
+            except CallFailed as failed:
+                remaining = remaining[done.count :]
+                if failed.harmless and not _changes_owners(steps):
+                    refused = failed.what
+                    remaining = list(self._closing(remaining, prepared))
+                    continue
+                for unit in self.domain.units:
+                    self._fence(conversion, unit.name)
+                if conversion is None:
+                    raise
+        return refused
+
+    def apply(self, own: Own) -> None:
+        """Change the owner table, with the invalidation that the operation itself does."""
+        self.domain.owners.apply(own)
+        if own.drops != "none":
+            for unit in self.domain.units:
+                unit.forget_pa(own.start_pa, own.end_pa, devices=own.drops == "iotlb+atc")
+
+    def not_linked(self, prepared: Prepared) -> list[tuple[int, int]]:
+        """The new tables (address, size_lg2) of cuts that firmware has refused."""
+        changes = prepared.changes.cut_together
+        return [table for change in changes if not self._done(change) for table in self._tables(change, change.new)]
+
+    def _closing(self, steps: Sequence[Step], prepared: Prepared) -> Iterator[Step]:
+        """Of steps that are not done, those that end what was done before them."""
+        merges = [*prepared.changes.merge_together, *prepared.changes.merge]
+        for step in steps:
+            match step:
+                case Barrier() | Clean() | Invalidate() | Wait():
+                    yield step
+                case Release(tables, fold):
+                    stay = {
+                        table
+                        for change in merges
+                        if not self._done(change)
+                        for table in self._tables(change, change.old)
+                    }
+                    gone = [table for table in tables if table not in stay]
+                    if gone:
+                        held = {pa for pa, _ in stay}
+                        yield Release(gone, [each for each in fold if each.table_pa not in held])
+
+    def _done(self, change: Change) -> bool:
+        """Whether the entry of a cut or merge holds the new word; bits that hardware sets are no matter."""
+        fmt = self.domain.vendor.page_format
+        now = self.domain.memory.load(change.pa)
+        return bool(fmt.is_leaf(now, change.level)) == bool(fmt.is_leaf(change.new, change.level))
+
+    def _tables(self, change: Change, pointer: int) -> Iterator[tuple[int, int]]:
+        fmt = self.domain.vendor.page_format
+        level = fmt.child_level(pointer, change.level)
+        return tables_below(fmt, self.domain.memory, level, int(fmt.table_pa(pointer)))
+
+    def _fence(self, conversion: Conversion | None, name: str) -> None:
+        if name in self.domain.fenced:
+            return
+        unit = next(unit for unit in self.domain.units if unit.name == name)
+        blocked = unit.block()
+        self.domain.fenced.append(name)
+        if conversion is not None:
+            conversion.fenced.append((name, blocked))
+
+
+def _changes_owners(steps: Sequence[Step]) -> bool:
+    """Whether it is the section in which owners change: what the guest was told by then cannot be taken back."""
+    return any(isinstance(step, Own) for step in steps)
+
+
+class _Progress:
+    """Iterates over steps and knows how many were begun."""
+
+    def __init__(self, steps: list[Step]) -> None:
+        self._steps = steps
+        self.count = 0
+
+    def __iter__(self) -> Iterator[Step]:
+        for step in self._steps:
+            self.count += 1
+            yield step
+
+
+__all__ = ["Performer"]

@@ -1,0 +1,11 @@
+"""What can go wrong with an emulator."""
+
+from hitless.errors import HitlessError
+
+
+class NoEmulator(HitlessError):
+    """QEMU is not installed, or this QEMU cannot do what is asked: a reason to skip, not a fault."""
+
+
+class EmulatorError(HitlessError):
+    """QEMU died, hangs, or refused an option or a command; carries its own words."""

@@ -1,0 +1,133 @@
+"""The QEMU machine: the same as the one in memory, with memory that QEMU shares and units that it emulates."""
+
+import mmap
+import os
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from attrs import define, field
+
+from hitless.errors import HitlessError
+from hitless.hardware.emulator import Emulator
+from hitless.hardware.unit import Unit
+from hitless.hardware.vendor import Vendor
+from hitless.machine.inmemory import QUEUE_BYTES, STRUCTURE_BYTES, Machine
+from hitless.machine.qemu.boards import BOARDS, GUEST_PA, Board
+from hitless.machine.qemu.edu import Edu, edu_argument
+from hitless.machine.qemu.errors import NoEmulator
+from hitless.machine.qemu.pci import Pci
+from hitless.machine.qemu.process import QemuProcess, find_program, version_of
+from hitless.machine.qemu.registers import Registers
+from hitless.machine.qemu.unit import QemuUnit
+from hitless.memory import Arena
+from hitless.units import align_up
+
+_RAM_LG2 = 30
+
+
+def emulator_of(vendor: Vendor) -> Emulator:
+    """What a vendor declares.
+
+    Raises:
+        NoEmulator: it declares none.
+    """
+    if vendor.emulator is None:
+        raise NoEmulator("its plugin declares no emulator", who=vendor.name, do="use the machine in memory")
+    return vendor.emulator
+
+
+@define(eq=False, kw_only=True)
+class QemuMachine(Machine):
+    """Memory that one or more QEMU processes share, each with one unit and the devices behind it.
+
+    The memory is a file without a name. Tables, structures and queues lie below 4 GiB, guest memory above: as
+    much of it as is asked for, since only pages that are written cost anything.
+
+    Args:
+        board: what the units stand on.
+        guest_bytes: how much guest memory has bytes, from GUEST_PA on.
+        more_arguments: of QEMU's, for every unit: other devices.
+        files: open files that these name.
+    """
+
+    device: ClassVar[int] = 5 << 3  # slots 1 and 31 are taken
+
+    board: Board
+    guest_bytes: int = 1 << _RAM_LG2
+    more_arguments: tuple[str, ...] = ()
+    files: tuple[int, ...] = ()
+    guest: Arena = field(init=False)
+    processes: list[QemuProcess] = field(factory=list)
+    _memory_fd: int = field(init=False)
+    _bytes: int = field(init=False)
+
+    @classmethod
+    def of(
+        cls, vendor: Vendor, seed: int = 0, *, table_bytes: int = 1 << 28, guest_bytes: int = 1 << 30
+    ) -> "QemuMachine":
+        """A machine for units of a vendor; tables have to be content with what lies below 4 GiB.
+
+        Raises:
+            NoEmulator: the vendor declares no emulation.
+        """
+        board = BOARDS[emulator_of(vendor).board]
+        low, end = board.low
+        table_bytes = min(table_bytes, end - low - QUEUE_BYTES - STRUCTURE_BYTES)
+        return cls(seed=seed, base_pa=low, table_bytes=table_bytes, name="qemu", board=board, guest_bytes=guest_bytes)
+
+    def _open(self, size: int) -> Arena:
+        board = self.board
+        self._bytes = board.guest_offset + align_up(self.guest_bytes, _RAM_LG2)
+        self._memory_fd = os.memfd_create("hitless-memory")
+        os.ftruncate(self._memory_fd, self._bytes)
+        self.guest = Arena(GUEST_PA, self.guest_bytes, self._mapped(board.guest_offset, self.guest_bytes))
+        return Arena(self.base_pa, size, self._mapped(board.low_offset, size))
+
+    def _mapped(self, offset: int, size: int) -> mmap.mmap:
+        return mmap.mmap(self._memory_fd, size, offset=offset)
+
+    def add_unit(self, name: str, vendor: Vendor, devices: Sequence[int] = ()) -> QemuUnit:
+        """A unit in a QEMU of its own; see :meth:`Machine.add_unit`.
+
+        Raises:
+            NoEmulator: QEMU is not installed, or cannot show this format.  EmulatorError: it failed.
+        """
+        unit = super().add_unit(name, vendor, devices or (self.device,))
+        assert isinstance(unit, QemuUnit)  # noqa: S101 - see _make_unit
+        return unit
+
+    def _make_unit(self, vendor: Vendor, devices: Sequence[int], **parts: Any) -> Unit:
+        emulator = emulator_of(vendor)
+        if BOARDS[emulator.board] is not self.board:
+            raise HitlessError("units of one machine stand on one board", who=vendor.name, do="use two machines")
+        version = version_of(find_program(self.board.program))
+        if reason := emulator.unable(version):
+            raise NoEmulator(reason, who=vendor.name, why=f"this is QEMU {version[0]}.{version[1]}")
+        machine = ",".join(filter(None, [self.board.machine, emulator.machine, "memory-backend=m0"]))
+        arguments = ["-machine", machine, *emulator.arguments]
+        for device in devices:
+            arguments += edu_argument(device)
+        qemu = QemuProcess.start(
+            self.board, self._memory_fd, self._bytes, [*arguments, *self.more_arguments], self.files
+        )
+        self.processes.append(qemu)
+        pci = Pci(qemu)
+        at = emulator.registers
+        return QemuUnit(
+            **parts,
+            emulator=emulator,
+            registers=Registers(qemu, at if isinstance(at, int) else pci.enable(int(at, 16) << 3)),
+            devices={device: Edu(qemu, pci.enable(device)) for device in devices},
+            guest_memory=self.guest,
+        )
+
+    def close(self) -> None:
+        """End the processes and give all memory back; harmless a second time."""
+        for each in self.processes:
+            each.close()
+        self.processes.clear()
+        super().close()
+        self.guest.close()
+        if self._memory_fd >= 0:
+            os.close(self._memory_fd)
+            self._memory_fd = -1
