@@ -1,16 +1,21 @@
 """Structures in the checker: a root that grows, with every mistake that its plan can have."""
 
+from contextlib import contextmanager
+
 import attrs
 import pytest
 
 from hitless.check import check
 from hitless.check.deletion import run_deletions
 from hitless.check.mutants import situations as at
+from hitless.check.mutants.edits import to_device
 from hitless.check.replay import Replay
 from hitless.check.replay.scene import Scene
 from hitless.check.stage import Setting, Stage, mutated
 from hitless.check.story import tell
 from hitless.guest_memfd.guest import HOST
+from hitless.hardware.facts import Drops, DropsStructure
+from hitless.iommufd.live import plan_move
 from hitless.plan import Barrier, Fill, Invalidate, StoreStructure, Wait
 from stand import PAGE, G, registry
 
@@ -141,3 +146,60 @@ def test_the_mutants_stand_on_a_root_that_grows():
     with at.GROW.opened(vendor) as (stage, sizes):
         found = at.GROW.take(stage, sizes)
         assert any(isinstance(step, StoreStructure) for _, step in found.steps) and not check(found).violations
+
+
+# -- devices that leave
+
+VENDORS = [
+    ("amd", "amd/v1", {}),
+    ("intel", "intel/second-stage", {"mode": "legacy"}),
+    ("intel", "intel/first-stage", {"mode": "scalable"}),
+    ("arm_smmu", "arm_smmu/stage2", {}),
+]
+
+
+@contextmanager
+def leaving(vendor, page_format, features, *, fence=False):
+    """A device with an ATC leaves, another one stays."""
+    record = registry(vendor).resolve(vendor, page_format, features)
+    with Stage.open(record, Setting(memory=64 << 20, hunk_lg2=21, units=(((1, (5, 6)),),))) as stage:
+        stage.share_all()
+        (domain,) = stage.domains
+        plan, _, _ = plan_move(domain, None, 5, fence=fence)
+        yield stage.subject(domain, stage.truth(domain), list(plan.steps()))
+
+
+@pytest.mark.parametrize(("vendor", "page_format", "features"), VENDORS)
+def test_a_device_leaves_without_a_trace(vendor, page_format, features):
+    """Its structures, its ATC and its requests: no plan that forgets one of these is right (F1)."""
+    with leaving(vendor, page_format, features) as subject:
+        assert not check(subject).violations
+        rows = [row for row in run_deletions(subject) if row.text.split()[0] in ("invalidate", "wait", "barrier")]
+        assert (
+            "F1" in check(mutated(subject, [each for each in subject.steps if not to_device(subject, each[1])])).rules
+        )
+    caught = [row for row in rows if {"F1", "H1"} & set(row.rules)]
+    decode = subject.vendor.commands.decode
+    told = {row.step: decode(step.words) for row in rows if isinstance(step := subject.steps[row.step][1], Invalidate)}
+    structures = [r for r in rows if any(isinstance(each, DropsStructure) for each in told.get(r.step, ()))]
+    assert any(row in caught for row in structures)
+    assert next(row for row in rows if row.text.startswith("barrier")) in caught
+    assert [row for row in rows if row.text.startswith("wait")][-1] in caught
+
+
+@pytest.mark.parametrize(("vendor", "page_format", "features"), VENDORS)
+def test_an_atc_that_is_emptied_too_early(vendor, page_format, features):
+    """The device's command before that for its structures: it may ask for its translations again."""
+    with leaving(vendor, page_format, features, fence=True) as subject:
+        steps = list(subject.steps)
+        decode = subject.vendor.commands.decode
+        devices = [
+            each
+            for each in steps
+            if isinstance(each[1], Invalidate)
+            and any(isinstance(effect, Drops) and effect.device == 5 for effect in decode(each[1].words))
+        ]
+        assert devices and {step.what for _, step in steps if isinstance(step, StoreStructure)} == {"block"}
+        first = next(i for i, (_, step) in enumerate(steps) if isinstance(step, Invalidate))
+        early = [*steps[:first], *devices, *(each for each in steps[first:] if each not in devices)]
+        assert "F1" in check(mutated(subject, early)).rules

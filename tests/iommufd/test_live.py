@@ -157,11 +157,12 @@ def test_a_device_leaves_and_comes_back(vendor, features, ats):
 
 @pytest.mark.parametrize(("vendor", "features"), VENDORS)
 def test_a_device_moves_to_another_domain(vendor, features):
-    """It leaves one tag for the other; afterwards each domain's plans tell the right devices."""
+    """One store, or by way of nowhere where it takes several; afterwards each domain's plans tell the right devices."""
     stand, other = two_domains(vendor, features, ats=True)
     answers(stand, 8)
     plan = move(stand.domain, other, 8)
-    assert {step.what for step in plan.isolate if isinstance(step, StoreStructure)} == {"replace"}
+    what = [step.what for step in plan.isolate if isinstance(step, StoreStructure)]
+    assert what == ["replace"] if vendor == "amd" else set(what) == {"detach", "attach"}
     tag = other.attachments[-1].tag
     assert answers(stand, 8) == {(stand.guest.pa(8 * M), tag)} and tag != stand.domain.planner.assembler.units[0].tag
     assert stand.domain.planner.assembler.units[0].devices == () and other.planner.assembler.units[0].devices == (8,)

@@ -418,7 +418,7 @@ class Engine:
     # -- waits
 
     def _wait(self, step: Wait) -> None:
-        completes = self._completes(step.unit)
+        completes = self.completes(step.unit)
         if completes is not None:
             self.queues.complete(step.unit, completes)
             if step.unit not in self.queues.stopped:
@@ -426,7 +426,7 @@ class Engine:
         for watcher in self.watchers:
             watcher.waited(self, step)
 
-    def _completes(self, unit: str) -> Completes | None:
+    def completes(self, unit: str) -> Completes | None:
         """What the vendor declares of its own wait command; None if it would never complete."""
         if unit not in self._waits:
             commands = self.subject.vendor.commands

@@ -16,8 +16,8 @@ from hitless.units import SPACE
 if TYPE_CHECKING:
     from hitless.check.engine import Engine
 
-LEAVING = ("attach", "detach", "replace", "block")
-"""Changes of a structure by which a device comes, or goes: meanwhile, the address space may refuse it."""
+COMING_OR_GOING = ("attach", "detach", "replace", "block")
+"""Changes of a structure by which a device comes, or (all but the first) goes: the address space may refuse it."""
 
 
 @define(eq=False)
@@ -32,7 +32,8 @@ class Rooting:
     engine: "Engine"
     roots: Roots | None
     relinked: Callable[[Table, Span], None]
-    _leaving: set[tuple[str, int, int | None]] = field(factory=set)
+    _moving: set[tuple[str, int, int | None]] = field(factory=set)
+    _left: set[tuple[str, int, int | None]] = field(factory=set)
     _refused: dict[tuple[Requester, Origin], Held] = field(factory=dict)
 
     # -- what the engine's steps do
@@ -41,8 +42,10 @@ class Rooting:
         """A store to a structure."""
         if self.roots is None:
             return
-        if step.what in LEAVING:
-            self._leaving.add((step.unit, step.device, step.pasid))
+        if step.what in COMING_OR_GOING:
+            self._moving.add((step.unit, step.device, step.pasid))
+        if step.what in COMING_OR_GOING[1:]:
+            self._left.add((step.unit, step.device, step.pasid))
         self.roots.store(step, self.engine.now)
         self._look(self.roots)
 
@@ -67,6 +70,22 @@ class Rooting:
     def stale(self) -> Sequence[Stale]:
         """Structures that memory does not hold any more, and units may."""
         return [] if self.roots is None else self.roots.stale
+
+    def moves_behind(self, unit: str) -> bool:
+        """Whether a device behind a unit comes or goes: all that it may hold is taken."""
+        return any(each[0] == unit for each in self._moving)
+
+    @property
+    def leaving(self) -> Sequence[Requester]:
+        """Who is to have nothing of this address space any more."""
+        if self.roots is None:
+            return []
+        units = self.roots.units
+        return [each for each in self.roots.requesters if (units[each.unit].name, *each[1:3]) in self._left]
+
+    def leads_here(self, requester: Requester) -> bool:
+        """Whether a request may still find the way into this address space."""
+        return self.roots is not None and any(each.pa for each in self.roots.origins(requester))
 
     # -- what follows
 
@@ -114,7 +133,7 @@ class Rooting:
         found: dict[tuple[Requester, Origin], bool] = {}
         for requester, origin, said in now:
             unit = roots.units[requester.unit].name
-            if (unit, *requester[1:3]) not in self._leaving:
+            if (unit, *requester[1:3]) not in self._moving:
                 found[requester, origin] = found.get((requester, origin), False) or said
         for key in [key for key in self._refused if key not in found]:
             self._forget(*key)

@@ -58,13 +58,14 @@ class _Unsettled:
 
 @define(eq=False)
 class Roots:
-    """The origins of all requesters of one address space."""
+    """The origins of all requesters of one address space; ``caches_bad``: structures that are refused may be cached."""
 
     units: tuple[CheckUnit, ...]
     structures: Structures
     page_format: PageFormat
     shadow: Shadow
     requesters: tuple[Requester, ...]
+    caches_bad: bool
     stale: list[Stale] = field(factory=list)
     _unsettled: list[_Unsettled] = field(factory=list)
     _pending: dict[str, list[tuple[int, DropsStructure]]] = field(factory=dict)
@@ -78,7 +79,8 @@ class Roots:
             Requester(unit, device, pasid, places.structure(number))
             for number, (unit, device, pasid) in enumerate(places.requesters)
         )
-        return cls(places.units, vendor.structures, vendor.page_format, shadow, requesters)
+        bad = vendor.hardware.caches_bad_structures
+        return cls(places.units, vendor.structures, vendor.page_format, shadow, requesters, bad)
 
     # -- what steps do
 
@@ -95,9 +97,10 @@ class Roots:
 
     def _replaced(self, unit: str, requester: Requester, fetch: Fetch, now: int) -> None:
         for words, window in list(self._variants(fetch))[1:]:
-            cached = CachedStructure(
-                fetch.structure, requester.device, _pasid(fetch, requester), words, self.structures.step(fetch, words)
-            )
+            outcome = self.structures.step(fetch, words)
+            if isinstance(outcome, BadStructure) and not self.caches_bad:
+                continue
+            cached = CachedStructure(fetch.structure, requester.device, _pasid(fetch, requester), words, outcome)
             if not any(each.unit == unit and each.cached == cached and each.window is window for each in self.stale):
                 self.stale.append(Stale(unit, cached, window, now))
 

@@ -16,7 +16,7 @@ from hitless.hardware.translator import Attachment
 from hitless.hardware.unit import Unit, entry_of
 from hitless.iommufd.attach import found_for
 from hitless.pagetable import PageFormat
-from hitless.plan import Plan, Step
+from hitless.plan import Plan, Step, StoreStructure
 from hitless.refresh.grow import Root
 from hitless.units import SPACE
 
@@ -105,7 +105,18 @@ def plan_move(
         what = "attach" if source is None else "replace"
         found = _found(target, unit)
         entry = StructureEntry(device, pasid, found.stage1, found.stage2, found.tag, attachment.ats)
-    return Plan(here.name, isolate=joined_rounds([unit.plan_change(entry, what)])), unit, attachment
+    rounds = unit.plan_change(entry, what)
+    if what == "replace" and sum(isinstance(step, StoreStructure) for each in rounds for step in each.stores) > 1:
+        rounds = _by_way_of_nowhere(unit, attachment, entry)
+    return Plan(here.name, isolate=joined_rounds([rounds])), unit, attachment
+
+
+def _by_way_of_nowhere(unit: Unit, attachment: Attachment, entry: StructureEntry) -> list[Round]:
+    """Several stores would say something in between that is neither domain's: the device is held off meanwhile."""
+    later = Later(unit.memory.load)
+    rounds = unit.plan_change(entry_of(attachment)._replace(blocked=True), "detach")
+    later.after(step for each in rounds for step in each.stores)
+    return [*rounds, *unit.plan_change(entry, "attach", later.load)]
 
 
 def _either(one: "Domain | None", other: "Domain | None") -> "Domain":

@@ -256,6 +256,8 @@ class SmallestCommand(Rule):
         needed.commanded.append((drops.first, drops.last))
         if engine.subject.together or (drops.device is not None and engine.places.nested):
             return  # one plan's command may do for the other; a device of a nested guest has addresses of its own
+        if engine.rooting.moves_behind(step.unit):
+            return
         if needed.covers(drops.first, drops.last) or self._nothing_smaller(engine, step, drops, needed.targets):
             return
         pages = (drops.last - drops.first + 1) >> 12
