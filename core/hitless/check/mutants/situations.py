@@ -14,6 +14,7 @@ from hitless.check.stage import Setting, Stage
 from hitless.check.subject import Subject
 from hitless.guest_memfd.guest import GUEST, HOST
 from hitless.hardware.vendor import Vendor
+from hitless.pagetable import PageFormat
 
 Ranges: TypeAlias = Sequence[tuple[int, int]]
 TRUNCATED = -1
@@ -86,6 +87,8 @@ class Situation:
             return "no leaf is larger than a page here, so that nothing is ever cut or merged"
         if self.wipes and not self._policy(vendor):
             return "no policy of this vendor unmaps what a device may not reach"
+        if self.setting.nested and (vendor.page_format.stage != "2" or vendor.structures is None):
+            return "no guest's own tables stand over these"
         if self.grows and (vendor.page_format.grown() is None or vendor.structures is None):
             return "no root table grows in this configuration"
         return ""
@@ -98,15 +101,21 @@ class Situation:
 
     @contextmanager
     def opened(
-        self, vendor: Vendor, staged_as: Callable[[Setting], Setting] = lambda setting: setting
+        self,
+        vendor: Vendor,
+        staged_as: Callable[[Setting], Setting] = lambda setting: setting,
+        upper: PageFormat | None = None,
     ) -> Iterator[tuple[Stage, Sizes]]:
-        """The stage as it is when the plan is taken; close it when the subject has been checked."""
+        """The stage as it is when the plan is taken; close it when the subject has been checked.
+
+        ``upper``: the format of a guest's own tables, where the situation is nested.
+        """
         sizes = Sizes.of(vendor, grows=self.grows)
         hunk_lg2 = (sizes.memory >> 1 if self.largest else sizes.leaf).bit_length() - 1
         setting = attrs.evolve(self.setting, memory=sizes.memory, hunk_lg2=hunk_lg2, policy=self._policy(vendor))
         if self.grows:
             setting = attrs.evolve(setting, gpa=sizes.base - (sizes.memory >> 1))
-        with Stage.open(vendor, staged_as(setting)) as stage:
+        with Stage.open(vendor, staged_as(setting), upper) as stage:
             self.before(stage, sizes)
             yield stage, sizes
 
@@ -216,6 +225,7 @@ HIDE_TWO_ATS = attrs.evolve(HIDE_TWO, id="ats", setting=Setting(units=_ATS))
 HIDE_TWO_UNITS = attrs.evolve(HIDE, id="two-units", setting=Setting(units=_TWO_UNITS))
 HIDE_TWO_TAGS = attrs.evolve(HIDE, id="two-tags", setting=Setting(units=_TWO_TAGS))
 HIDE_TWO_FUNCTIONS = attrs.evolve(HIDE, id="two-functions", setting=Setting(units=_TWO_FUNCTIONS))
+HIDE_NESTED = attrs.evolve(HIDE, id="nested", setting=Setting(nested=True))
 HIDE_TWO_SPACES = attrs.evolve(HIDE, id="two-spaces", setting=Setting(spaces=2))
 SHOW = Situation("one-page-in-4k", "one private page between shared ones turns shared", _one, HOST, _one_hidden)
 SHOW_IN_PLACE = attrs.evolve(SHOW, id="in-place", setting=Setting("in-place"))
@@ -257,7 +267,7 @@ REVOKE = attrs.evolve(HIDE, id="revoke", title="one page of a shared leaf is tru
 
 SITUATIONS = (
     *(HIDE, HIDE_TWO, HIDE_IN_PLACE, HIDE_CUT_IN_PLACE, HIDE_IN_LARGEST, HIDE_IN_RUN, HIDE_TRUSTED, HIDE_ATS),
-    *(HIDE_TWO_ATS, HIDE_TWO_UNITS, HIDE_TWO_TAGS, HIDE_TWO_FUNCTIONS, HIDE_TWO_SPACES, HIDE_REST_TRUSTED),
+    *(HIDE_TWO_ATS, HIDE_TWO_UNITS, HIDE_TWO_TAGS, HIDE_TWO_FUNCTIONS, HIDE_NESTED, HIDE_TWO_SPACES, HIDE_REST_TRUSTED),
     *(SHOW, SHOW_IN_PLACE, SHOW_TRUSTED, MERGE, MAP, PRUNE, GROW, REVOKE),
 )
 """All of them."""
