@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+EXAMPLE := examples/hitless-riscv
 PYTEST_ARGS ?=
 BENCH_ARGS  ?=
 COMPARE := --strategy refresh --strategy unmap-remap
@@ -17,13 +18,14 @@ help:  ## this list
 
 venv: $(STAMP)  ## the virtual environment
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(EXAMPLE)/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "hitless needs Python 3.11 or newer; '$(PYTHON)' is older or missing." >&2; \
 	  echo "Install one and name it: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv --clear $(VENV) || { \
 	  echo "making a virtual environment failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable $(EXAMPLE)
 	@touch $@
 
 run: $(STAMP)  ## a guest's conversion log through every vendor, refresh beside unmap-remap
@@ -33,6 +35,7 @@ run: $(STAMP)  ## a guest's conversion log through every vendor, refresh beside 
 
 test: $(STAMP)  ## every test
 	$(BIN)/pytest -n 2 $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 -c $(EXAMPLE)/pyproject.toml --rootdir $(EXAMPLE) $(EXAMPLE)/tests
 
 check: static fast  ## format, lint, types, import contracts, fast tests: under a minute
 
@@ -54,6 +57,7 @@ lint: $(STAMP)  ## ruff, and the order of the rooms
 
 types: $(STAMP)
 	$(BIN)/mypy
+	cd $(EXAMPLE) && $(CURDIR)/$(BIN)/mypy
 
 fuzz: $(STAMP)  ## 100,000 damaged tables: no exception, no hang
 	FUZZ_INPUTS=100000 $(BIN)/pytest -n 2 -q tests/inspect/test_fuzz.py $(PYTEST_ARGS)

@@ -21,7 +21,7 @@ from attrs import define, field, frozen
 from check.mini import Case, Facts
 from check.world import READ, WRITE, Leaf, Outcome, Pointer, World
 from hitless.hardware.facts import Match
-from hitless.plan import Invalidate, Own, Step, Wait
+from hitless.plan import Barrier, Call, Invalidate, Own, Step, Store, Wait
 
 # -- what is cached, pending and in flight
 
@@ -168,7 +168,7 @@ class _UnitTag:
     devices: tuple[int, ...]
     world: World = field(init=False)
     root: Pointer = field(init=False)
-    commands: dict[int, Command] = field(factory=dict)
+    commands: dict[tuple[int, int], Command] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         bits = self.case.facts.bits
@@ -181,11 +181,43 @@ class _UnitTag:
         states, seen = self._take_effect({empty: frozenset()})
         moments = [seen]
         for index, (_, step) in enumerate(self.case.steps):
-            states, seen = self._take_effect(self._step(states, index, step))
+            if isinstance(step, Call) and not step.held:
+                parts = []
+                for part, effect in enumerate(step.effects):
+                    states, seen = self._take_effect(self._step(states, (index, part), effect))
+                    parts.append(seen)
+                moments.append(whole(parts) if parts else moments[-1])
+                continue
+            arriving = (
+                self._held(states, index, step) if isinstance(step, Call) else self._step(states, (index, 0), step)
+            )
+            states, seen = self._take_effect(arriving)
             moments.append(seen)
         return moments
 
-    def _step(self, states: States, index: int, step: Step) -> States:
+    def _held(self, states: States, index: int, call: Call) -> States:
+        """A call during which no request is made, and nothing walks; commands take effect all the same."""
+        self.world.step(Barrier())
+        for part, effect in enumerate(call.effects):
+            if isinstance(effect, Wait):
+                states = self._quietly(states)
+            states = self._step(states, (index, part), effect)
+            if isinstance(effect, Store):
+                self.world.settle(effect.pa)
+        return states
+
+    def _quietly(self, states: States) -> States:
+        """All states that these may become by commands alone."""
+        todo, done = dict(states), dict[State, frozenset[Use]]()
+        while todo:
+            most = max(len(state.pending) for state in todo)
+            for state in [state for state in todo if len(state.pending) == most]:
+                done[state] = uses = todo.pop(state)
+                for number in self._may_take_effect(state.pending):
+                    _join(todo, *self._dropped(state, uses, number))
+        return done
+
+    def _step(self, states: States, index: tuple[int, int], step: Step) -> States:
         """The plan's next step, in every state that it may find."""
         self.world.step(step)
         match step:
@@ -260,15 +292,20 @@ class _UnitTag:
         atcs = tuple(atc | given for atc in state.atcs)
         return State(state.pending, frozenset(pointers - {self.root}), frozenset(tlb), atcs)
 
-    def _may_take_effect(self, pending: frozenset[int]) -> Iterator[int]:
+    def _may_take_effect(self, pending: frozenset[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         """Move 5: any order, but an ATC's command follows those before it where the vendor declares so."""
         for index in pending:
             ordered = self.case.facts.atc_in_order and self.commands[index].device is not None
             if not ordered or index == min(pending):
                 yield index
 
-    def _effect(self, state: State, uses: frozenset[Use], index: int, todo: States) -> None:
+    def _effect(self, state: State, uses: frozenset[Use], index: tuple[int, int], todo: States) -> None:
         """One pending command takes effect; then caches fill again."""
+        left, uses = self._dropped(state, uses, index)
+        _join(todo, self._fill(left), uses)
+
+    def _dropped(self, state: State, uses: frozenset[Use], index: tuple[int, int]) -> tuple[State, frozenset[Use]]:
+        """What one pending command leaves."""
         command = self.commands[index]
         left = State(
             state.pending - {index},
@@ -286,7 +323,7 @@ class _UnitTag:
                 else use
                 for use in uses
             )
-        _join(todo, self._fill(left), uses)
+        return left, uses
 
     def _requests(self, state: State) -> tuple[Seen, set[Use]]:
         """Every request that may be made in a state: what it gets, what it uses; and what is cached together."""

@@ -15,11 +15,12 @@ from check import mini
 from check.mini import PAGE, POOLS, Case, Facts
 from check.mistakes import MISTAKES
 from hitless.hardware.facts import Match
-from hitless.plan import Barrier, Clean, Fill, Invalidate, Own, Release, Section, Step, Store, Wait
+from hitless.plan import Barrier, Call, Clean, Fill, Invalidate, Own, Release, Section, Step, Store, Wait
 from hitless.plan.steps import FillRun
 
 Steps: TypeAlias = list[tuple[Section, Step]]
 _MOST_PENDING = 5
+_CALLS, _CALLED = 0.25, Store | Own | Invalidate | Wait
 _ROOT, _TABLE_STRIDE = 0x1000, 0x100
 
 
@@ -36,6 +37,8 @@ def draw(seed: int, *, mutated: bool) -> Case:
                 rng.choice(MISTAKES)(rng, case)
             case.steps = list(as_memory_stands(case))
         if _most_pending(case.steps) <= _MOST_PENDING:
+            if rng.random() < _CALLS:
+                case.steps = list(called(rng, case.steps))
             return case
 
 
@@ -381,6 +384,34 @@ def as_memory_stands(case: Case) -> Iterator[tuple[Section, Step]]:
             now[step.pa] = step.new
         else:
             yield section, step
+
+
+def called(rng: random.Random, steps: Steps) -> Iterator[tuple[Section, Step]]:
+    """The steps with some of them, side by side in one section, made by calls."""
+    at = 0
+    while at < len(steps):
+        section, effects, end = steps[at][0], list[Step](), at
+        while (
+            end < len(steps) and steps[end][0] == section and isinstance(steps[end][1], Store | Own | Invalidate | Wait)
+        ):
+            effects.append(steps[end][1])
+            end += 1
+        many = rng.randint(1, max(len(effects), 1))
+        if effects and rng.random() < 0.5:
+            held = rng.random() < 0.7
+            yield section, Call("DO", 0, PAGE, list(_in_order(effects[:many])) if held else effects[:many], held)
+        else:
+            many = max(1, min(many, len(effects)))
+            yield from steps[at : at + many]
+        at += many
+
+
+def _in_order(effects: list[Step]) -> Iterator[Step]:
+    """As a call that holds requests has them: each entry is stored to once, what was cached goes, an owner changes."""
+    yield from {each.pa: each for each in effects if isinstance(each, Store)}.values()
+    yield from (each for each in effects if isinstance(each, Invalidate))
+    yield from {each.unit: each for each in effects if isinstance(each, Wait)}.values()
+    yield from [each for each in effects if isinstance(each, Own)][:1]
 
 
 def _most_pending(steps: Steps) -> int:

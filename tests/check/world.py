@@ -108,6 +108,11 @@ class World:
             case Release():
                 self.released += step.tables
 
+    def settle(self, pa: int) -> None:
+        """A store by a call that holds requests has settled, and so has all that was ordered before it."""
+        self.step(Clean(pa, 8))
+        self.step(Barrier())
+
     def _store(self, pa: int, value: int) -> None:
         self.words.setdefault(pa, _Word([0])).store(value, self.case.facts.coherent)
 

@@ -14,6 +14,7 @@ import pytest
 from hasty import hasty_config
 from hitless import __version__
 from hitless.check.scenarios import SCENARIOS
+from installed import NAMES
 
 ONE = (
     "--vendor",
@@ -86,7 +87,7 @@ def test_several_scenarios_formats_and_vendors(hitless):
 @pytest.mark.parametrize(
     ("arguments", "known"),
     [
-        (("--vendor", "nobody"), "amd, arm_smmu, intel"),
+        (("--vendor", "nobody"), NAMES),
         (("--format", "amd/v9"), "amd/v1, amd/v2"),
         (("--scenario", "none"), ", ".join(each.id for each in SCENARIOS)),
         (("--vendor", "amd", "--feature", "nothing=1"), "np_cache"),

@@ -16,6 +16,7 @@ from hasty import hasty_config
 from hitless import __version__
 from hitless.cli import run_command
 from hitless.run import LogCounts, Row, RunResult
+from installed import NAMES, VENDORS
 
 SHARE = "kvm_convert_memory start {:#x} size {:#x} private_to_shared"
 PAGE = SHARE.format(0x40000000, 0x1000)
@@ -37,12 +38,12 @@ def test_the_short_log(hitless, short_log):
     lines = ended.out.splitlines()
     assert all(len(line) <= 80 for line in lines)
     header = next(line for line in lines if "amd" in line)
-    assert [cell.strip() for cell in header.split("┃")[1:]] == ["amd", "arm_smmu", "intel"]
+    assert [cell.strip() for cell in header.split("┃")[1:]] == VENDORS
     for name in ("conversions", "cuts", "stores", "commands", "pages invalidated", "waits", "near DMA"):
         assert any(line.startswith(name) for line in lines), name
     for name in ("neighbour faults", "misrouted", "stale"):
         (line,) = [line for line in lines if line.startswith(f"{name} ")]
-        assert [cell.strip() for cell in line.split("│")[1:]] == ["0", "0", "0"]
+        assert [cell.strip() for cell in line.split("│")[1:]] == ["0"] * len(VENDORS)
 
 
 def test_json_on_standard_output_stands_alone(hitless, short_log):
@@ -51,7 +52,7 @@ def test_json_on_standard_output_stands_alone(hitless, short_log):
     data = ended.json
     assert list(data)[:2] == ["hitless", "schema"]
     assert (data["hitless"], data["schema"]) == (__version__, "run/1")
-    assert [row["domain"] for row in data["domains"]] == ["amd", "arm_smmu", "intel"]
+    assert [row["domain"] for row in data["domains"]] == VENDORS
     log = data["log"]
     assert log["lines"] == len(short_log.read_bytes().splitlines())
     kinds = ("conversions", "unchanged", "outside", "cut_lines", "ignored_lines")
@@ -107,7 +108,7 @@ def test_an_unknown_vendor(hitless, short_log):
     ended = hitless("run", short_log, "--vendor", "adm")
     assert (ended.status, ended.out) == (2, "")
     assert "no vendor 'adm' is installed" in ended.err
-    assert "amd, arm_smmu, intel" in ended.err
+    assert NAMES in ended.err
     assert f"again: hitless run {short_log} --vendor adm" in ended.err
 
 
@@ -339,7 +340,7 @@ def test_a_broken_vendor_does_not_stop_the_others(install, hitless, short_log):
     install("dist-broken", "broken_vendor", "raise OSError('[red]\\x1b')\n", vendors={"broken": "broken_vendor:plugin"})
     ended = hitless("run", short_log, "--json", "-")
     assert ended.status == 2
-    assert [row["vendor"] for row in ended.json["domains"]] == ["amd", "arm_smmu", "intel"]
+    assert [row["vendor"] for row in ended.json["domains"]] == VENDORS
     assert "plugin 'broken' did not load" in ended.err
     assert "dist-broken 1.0" in ended.err
     assert "OSError: [red]\\x1b" in ended.err

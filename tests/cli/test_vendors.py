@@ -4,6 +4,7 @@ import attrs
 
 from hitless import __version__
 from hitless_amd.features import AmdFeatures
+from installed import OWN, VENDORS
 
 HOOKS = "from hitless.plugin import hookimpl\n"
 VENDOR = "from hitless_amd.plugin import AmdPlugin\nplugin = AmdPlugin()\n"
@@ -29,8 +30,8 @@ def test_json(hitless):
     assert list(data)[:2] == ["hitless", "schema"]
     assert (data["hitless"], data["schema"]) == (__version__, "vendors/1")
     assert data["broken"] == []
-    amd, arm, intel = data["vendors"]
-    assert [each["name"] for each in (amd, arm, intel)] == ["amd", "arm_smmu", "intel"]
+    assert [each["name"] for each in data["vendors"]] == VENDORS
+    amd, arm, _ = (each for each in data["vendors"] if each["name"] in OWN)
     assert (amd["distribution"], amd["entry"]) == ("hitless", "hitless_amd:plugin")
     assert [each["name"] for each in amd["formats"]] == ["amd/v1", "amd/v2"]
     assert amd["formats"][0]["levels"][-1] == "level 0 (AMD level 1)"
@@ -87,7 +88,7 @@ def test_what_does_not_load_is_listed(install, hitless):
     assert len(twice) == 2
     assert all("dist-d 1.0" in line and "dist-e 1.0" in line for line in twice)
     data = hitless("vendors", "--json", "-").json
-    assert [each["name"] for each in data["vendors"]] == ["amd", "arm_smmu", "intel"]
+    assert [each["name"] for each in data["vendors"]] == VENDORS
     assert {each["name"] for each in data["broken"]} == {"gone", "misspelt", "raising", "twice"}
 
 

@@ -23,6 +23,7 @@ from hitless.pagetable import Level
 from hitless.plugin import PluginSource, VendorRegistry, hookimpl
 from hitless_amd.plugin import AmdPlugin
 from hitless_amd.v1 import AmdV1
+from installed import NAMES, VENDORS
 
 ARM_FEATURES = (
     "bbml, granule, va_bits, ipa_bits, output_bits, concatenate, ds, contiguous, s2fwb, ns, ril, run_cover, coherent, "
@@ -39,7 +40,7 @@ def domain(lines: str) -> str:
 @pytest.mark.parametrize(
     ("lines", "fault"),
     [
-        ("vendor = 'adm'", "no vendor 'adm' is installed, there are amd, arm_smmu, intel @ $.domain[0].vendor"),
+        ("vendor = 'adm'", f"no vendor 'adm' is installed, there are {NAMES} @ $.domain[0].vendor"),
         ("vendor = 'amd'\nformat = 'amd/v9'", "amd has no format 'amd/v9', it has amd/v1, amd/v2 @ $.domain[0].format"),
         ("vendor = 'amd'\npolicy = 'all'", "amd has no policy 'all', it has match, wipe @ $.domain[0].policy"),
         ("vendor = 'amd'\nfeatures.mode = 9", "9 is not legal, use 1, 2, 3, 4, 5, 6 @ $.domain[0].features.mode"),
@@ -326,7 +327,7 @@ def test_the_default_configuration():
     assert config.guest == GuestConfig(memory=3 << 30)
     assert config.guest.slots == (SlotConfig(0, 3 << 30, 0),)
     assert (config.guest.hunk, config.guest.backing, config.guest.owner) == (1 << 30, "in-place", "private")
-    assert config.domains == tuple(DomainConfig(name, name) for name in ("amd", "arm_smmu", "intel"))
+    assert config.domains == tuple(DomainConfig(name, name) for name in VENDORS)
     check(config, registry)
 
 
@@ -338,7 +339,7 @@ def test_the_default_configuration_of_some_vendors():
     assert config.guest.backing == "separate"
     with pytest.raises(PluginError, match="no vendor 'adm' is installed") as caught:
         open_registry(None, ["adm"])
-    assert caught.value.do == "choose one of amd, arm_smmu, intel"
+    assert caught.value.do == f"choose one of {NAMES}"
     with pytest.raises(PluginError, match="no vendor plugin is installed"):
         default_config(VendorRegistry([]), memory=1 << 30)
 

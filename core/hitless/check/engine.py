@@ -35,6 +35,14 @@ class _Unsettled:
     window: Window
 
 
+_EFFECTS_LG2 = 16
+
+
+def step_of(moment: int) -> int:
+    """The number of the step that a moment of the engine's clock belongs to."""
+    return moment >> _EFFECTS_LG2
+
+
 _NOTHING = FaultSpan(0, 0, "not-present", 0, 0, 0)
 """What a word says that no walker can read."""
 
@@ -68,6 +76,7 @@ class Engine:
     _apart: list[tuple[int, int, Window]] = field(factory=list)
     _unfilled: list[tuple[int, Window]] = field(factory=list)
     _waits: dict[str, Completes | None] = field(factory=dict)
+    _effect: int = 0
 
     def __attrs_post_init__(self) -> None:
         subject, vendor = self.subject, self.subject.vendor
@@ -93,6 +102,11 @@ class Engine:
         self._enter_section("end")
         for watcher in self.watchers:
             watcher.ended(self)
+
+    @property
+    def moment(self) -> int:
+        """A clock that orders what a call does, too; see :func:`step_of`."""
+        return self.now << _EFFECTS_LG2 | self._effect
 
     def _enter_section(self, section: str) -> None:
         if section != self.section:
@@ -126,7 +140,7 @@ class Engine:
 
     def _submit(self, step: Invalidate) -> None:
         effects = self.subject.vendor.commands.decode(step.words)
-        self.queues.submit(step.unit, self.now, effects)
+        self.queues.submit(step.unit, self.moment, effects)
         self.rooting.submit(step.unit, effects)
         for watcher in self.watchers:
             watcher.submitted(self, step, effects)
@@ -401,7 +415,7 @@ class Engine:
         for pa, count in ready:
             stores = self._unsettled.pop(pa, [])
             for unsettled in stores[:count]:
-                unsettled.window.until = self.now
+                unsettled.window.until = self.moment
             if stores[count:]:
                 self._unsettled[pa] = stores[count:]
         self._apart = [each for each in self._apart if each[2].until == OPEN]
@@ -409,7 +423,7 @@ class Engine:
         for table_pa, window in self._unfilled:
             filled = self.shadow.filled(table_pa)
             if filled is None or filled.settled:
-                window.until = self.now
+                window.until = self.moment
             else:
                 waiting.append((table_pa, window))
         self._unfilled = waiting
@@ -450,17 +464,17 @@ class Engine:
 
     def _call(self, step: Call) -> None:
         """What a call does, one after the other; where requests are held, they see only what stands in the end."""
-        if not step.held:
-            for effect in step.effects:
-                self.step(effect)
-            return
-        watchers, self.watchers = self.watchers, (deferred := Deferred(self.watchers),)
+        watchers, deferred = self.watchers, Deferred(self.watchers)
+        if step.held:
+            self.watchers = (deferred,)
+            self._barrier()
         for effect in step.effects:
+            self._effect += 1
             self.step(effect)
-            if isinstance(effect, Store):
+            if step.held and isinstance(effect, Store):
                 self.shadow.clean(Clean(effect.pa, 8))
                 self._barrier()
-        self.watchers = watchers
+        self.watchers, self._effect = watchers, 0
         deferred.catch_up(self)
 
     def beside(self, start: int, end: int) -> list[tuple[LeafSpan, Window]]:

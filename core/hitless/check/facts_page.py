@@ -242,4 +242,4 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(facts_page(open_registry(None)), encoding="utf-8")
+    Path(sys.argv[1]).write_text(facts_page(open_registry(None, sys.argv[2:] or None)), encoding="utf-8")

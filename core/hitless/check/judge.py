@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from attrs import define, field
 
-from hitless.check.engine import Engine
+from hitless.check.engine import Engine, step_of
 from hitless.check.held import OPEN, Held, Link
 from hitless.check.report import Violation
 from hitless.check.rules.base import OutcomeRule, Seen, describe
@@ -22,7 +22,7 @@ class Judge(Watcher):
 
     rules: Sequence[OutcomeRule]
     _isolated: bool = field(default=False, init=False)
-    _rights: int | None = field(default=None, init=False)
+    _rights: dict[int, int] = field(factory=dict, init=False)
 
     def readable(self, engine: Engine, span: LeafSpan | FaultSpan) -> None:
         self._span(engine, span, "running")
@@ -91,10 +91,12 @@ class Judge(Watcher):
 
     def _permitted(self, engine: Engine, source: Held | LeafSpan) -> bool:
         """Whether reads and writes get through as far as guest memory grants them: all rights of the walk together."""
-        if self._rights is None:
+        truth = engine.subject.truth
+        attrs = truth.attrs_at(source.start) if truth.varied else truth.attrs
+        if attrs not in self._rights:
             fmt, size = engine.subject.vendor.page_format, engine.subject.vendor.page_format.leaf_sizes[0]
-            self._rights = fmt.rights(fmt.leaf(size.lg2, 0, engine.subject.truth.attrs), size.level)
-        return not self._rights & ~source.rights
+            self._rights[attrs] = fmt.rights(fmt.leaf(size.lg2, 0, attrs), size.level)
+        return not self._rights[attrs] & ~source.rights
 
     def _seen(
         self,
@@ -125,7 +127,7 @@ class Judge(Watcher):
                             where,
                             describe(source, engine.subject),
                             -1 if held is None else held.born,
-                            -1 if held is None else min(held.window.until, engine.now),
+                            -1 if held is None else min(step_of(held.window.until), engine.now),
                             do=rule.do,
                         )
                     )

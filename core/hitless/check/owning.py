@@ -41,7 +41,7 @@ class OwnerChange:
         engine = self._engine
         for fact in self._was:
             for start, end in engine.verdicts.lost(fact):
-                engine.add(fact.part(start, end), Window(engine.now))
+                engine.add(fact.part(start, end), Window(engine.moment))
 
     def _regrant(self) -> None:
         """Beside memory: what is not granted any more cannot be made again, and what is granted now can."""
@@ -51,7 +51,7 @@ class OwnerChange:
                 if fact.table_pa == span.table_pa and fact.window.until == OPEN and not fact.kind:
                     for start, end in engine.verdicts.lost(fact):
                         if fact.alive:
-                            engine.facts.take(fact, start, end).window = Window(engine.now)
+                            engine.facts.take(fact, start, end).window = Window(engine.moment)
             known = {(fact.start, fact.end, fact.piece_lg2) for fact in facts}
             for fact in list(engine.cacheable(span)):
                 if (fact.start, fact.end, fact.piece_lg2) not in known:
@@ -68,7 +68,7 @@ class OwnerChange:
                 for start, end in self._refused(fact):
                     part = fact.part(start, end)
                     part.alive &= flights
-                    engine.add(part, Window(engine.now))
+                    engine.add(part, Window(engine.moment))
         for fact in [fact for start, end in self._ranges for fact in engine.facts.over(start, end)]:
             if fact.kind or fact.flown:
                 continue
@@ -91,5 +91,5 @@ class OwnerChange:
             elif part.alive & flights:
                 gone = part.part(part.start, part.end)
                 gone.alive, gone.flown = part.alive & flights, True
-                engine.add(gone, Window(engine.now))
+                engine.add(gone, Window(engine.moment))
                 part.alive &= ~flights

@@ -144,7 +144,7 @@ class Queues:
             if command.drops.device is None:
                 self._drop(unit, command)
             else:
-                earlier = [each for each in own if each.at <= command.at]  # one call submits both in this order
+                earlier = [each for each in own if each.at < command.at]
                 self._drop_atc(unit, command, atcs[command.drops.device], earlier)
         for link in gone:
             link.alive &= ~(1 << unit)

@@ -52,13 +52,13 @@ class Rooting:
     def settled(self, stores: Iterable[tuple[int, int]]) -> None:
         """A barrier."""
         if self.roots is not None:
-            self.roots.settled(stores, self.engine.now)
+            self.roots.settled(stores, self.engine.moment)
             self._look(self.roots)
 
     def submit(self, unit: str, effects: Sequence[Effect]) -> None:
         """A command."""
         if self.roots is not None:
-            self.roots.submit(unit, self.engine.now, effects)
+            self.roots.submit(unit, self.engine.moment, effects)
 
     def complete(self, unit: str) -> None:
         """A wait has completed."""
@@ -145,7 +145,7 @@ class Rooting:
                 self._refused[requester, origin] = fact
                 self.engine.add(fact, Window())
             if not said:
-                fact.window.until = min(fact.window.until, self.engine.now)
+                fact.window.until = min(fact.window.until, self.engine.moment)
 
     def _fault(self, requester: Requester, origin: Origin) -> Held | None:
         """What requests get beyond a smaller root, or everywhere; None: nothing that others do not get."""

@@ -45,7 +45,10 @@ NOBODY = -1
 
 
 class TruthRun(NamedTuple):
-    """Guest memory ``[start, end)``, physically contiguous; ``converts``: it is in conversion, whatever comes of it."""
+    """Guest memory ``[start, end)``, physically contiguous.
+
+    ``converts``: it is in conversion, whatever comes of it. ``attrs``: what its mappings have; None: what all have.
+    """
 
     start: int
     end: int
@@ -54,6 +57,7 @@ class TruthRun(NamedTuple):
     old_pa: int
     new_pa: int
     converts: bool = False
+    attrs: int | None = None
 
 
 @define
@@ -62,15 +66,18 @@ class Truth:
 
     Args:
         runs: all guest memory, sorted and disjoint.
-        attrs: the attributes that every mapping of the address space shall have.
+        varied: some runs have attributes of their own.
+        attrs: the attributes that every mapping of the address space shall have, where a run has none of its own.
     """
 
     runs: list[TruthRun]
     attrs: int
+    varied: bool = field(init=False)
     _starts: list[int] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._starts = [run.start for run in self.runs]
+        self.varied = any(run.attrs is not None for run in self.runs)
 
     @classmethod
     def of(cls, guest: GuestMemfd, attrs: int, conversion: Iterable[ChangeRun] = ()) -> "Truth":
@@ -98,6 +105,11 @@ class Truth:
             for run in self.inside(gpa, gpa + size)
         ]
         return Truth(runs, self.attrs)
+
+    def attrs_at(self, address: int) -> int:
+        """The attributes that a mapping there shall have."""
+        run = next(self.inside(address, address + 1), None)
+        return self.attrs if run is None or run.attrs is None else run.attrs
 
     def without(self, start: int, end: int) -> "Truth":
         """The truth if a range is truncated: nobody may reach it afterwards."""

@@ -1,6 +1,6 @@
 """Who listens to the engine, and what it is told."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from hitless.check.held import Held, Link
@@ -57,6 +57,7 @@ class Deferred(Watcher):
 
     def __init__(self, watchers: Sequence[Watcher]) -> None:
         self._watchers = watchers
+        self._earlier: list[LeafSpan | FaultSpan] = []
         self._seen: list[LeafSpan | FaultSpan] = []
         self._owned: list[tuple[Own, Sequence[tuple[int, int]]]] = []
 
@@ -71,20 +72,22 @@ class Deferred(Watcher):
         for step, ranges in self._owned:
             for watcher in self._watchers:
                 watcher.owned(engine, step, ranges)
-        for span in self._seen:
-            if engine.links.in_memory(span.table_pa):
-                for now in engine.walks.spans(span.start, span.end):
-                    engine.tell(now)
-            else:
-                engine.tell(span)
+        for span in (*self._earlier, *self._seen):
+            engine.tell(span)
+
+    def stored(self, engine: "Engine", step: Store, table: Table | None, old: int) -> None:
+        """What was told since the last store is this one's; it takes away what earlier ones put there."""
+        if table is not None:
+            end = step.iova + (1 << engine.subject.vendor.page_format.levels[step.level].lo)
+            self._earlier = [part for span in self._earlier for part in _beside(span, step.iova, end)]
+        self._earlier += self._seen
+        self._seen = []
+        for watcher in self._watchers:
+            watcher.stored(engine, step, table, old)
 
     def went_stale(self, engine: "Engine", fact: Held | Link) -> None:
         for watcher in self._watchers:
             watcher.went_stale(engine, fact)
-
-    def stored(self, engine: "Engine", step: Store, table: Table | None, old: int) -> None:
-        for watcher in self._watchers:
-            watcher.stored(engine, step, table, old)
 
     def owning(self, engine: "Engine", step: Own) -> None:
         for watcher in self._watchers:
@@ -101,3 +104,10 @@ class Deferred(Watcher):
     def relinked(self, engine: "Engine", table_pa: int) -> None:
         for watcher in self._watchers:
             watcher.relinked(engine, table_pa)
+
+
+def _beside(span: LeafSpan | FaultSpan, start: int, end: int) -> Iterator[LeafSpan | FaultSpan]:
+    """The parts of a span outside a range."""
+    for low, high in ((span.start, min(span.end, start)), (max(span.start, end), span.end)):
+        if low < high:
+            yield span.clip(low, high)

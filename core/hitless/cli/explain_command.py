@@ -1,13 +1,12 @@
 """``hitless explain``: decode words."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import click
 
 from hitless import __version__
-from hitless.bits import Layout
 from hitless.cli.options import given_features
 from hitless.cli.output import json_option, write_json
 from hitless.cli.text import plain
@@ -19,6 +18,7 @@ from hitless.explain import (
     explain_event,
     explain_fields,
     explain_structure,
+    structure_layouts,
 )
 from hitless.plugin import Vendor
 from hitless.refresh.commands import Words
@@ -55,7 +55,7 @@ def command(what: str, words: Sequence[str], level: int | None, features: Sequen
     formats = registry.format_names(name)
     chosen = given_features(registry, name, features)
     vendor = registry.resolve(name, what if what in formats else "", chosen)
-    known = [*formats, *(f"{name}/{each}" for each in (*QUEUES, *_structures(vendor)))]
+    known = [*formats, *(f"{name}/{each}" for each in (*QUEUES, *structure_layouts(vendor)))]
     if what not in known:
         raise BadInput(f"there is nothing called {what!r}", who=name, do=f"choose one of {', '.join(known)}")
     if what in formats:
@@ -107,17 +107,13 @@ def _wide(vendor: Vendor, kind: str, numbers: Sequence[int]) -> list[dict[str, A
     return [{"word": " ".join(f"{word:#x}" for word in words), **explain(words)} for words in entries]
 
 
-def _structures(vendor: Vendor) -> Mapping[str, Layout]:
-    return {} if vendor.structures is None else vendor.structures.layouts
-
-
 def _reader(vendor: Vendor, kind: str) -> tuple[str, int, Callable[[Words], dict[str, Any]]]:
     """What one of a kind is called, how many words it has, and who explains them."""
     if kind == "command":
         return "a command", vendor.commands.words, partial(explain_command, vendor)
     if kind == "event":
         return "an event", vendor.events.words, partial(explain_event, vendor)
-    layout = _structures(vendor)[kind]
+    layout = structure_layouts(vendor)[kind]
     return f"{kind} ({layout.name})", layout.width // 64, partial(explain_structure, layout)
 
 

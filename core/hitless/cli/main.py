@@ -20,8 +20,10 @@ _COMMANDS = {
     "check": "check plans over every interleaving, and the checker by mutants",
     "inspect": "decode the tables in a memory image: what is mapped, and what is wrong",
     "audit": "hold the tables in a memory image against the static rules",
+    "diff": "what changed in address spaces from one memory image to another",
     "explain": "decode entries, structures, commands and events of a vendor",
     "vectors": "replay recorded page tables word by word, and make such recordings",
+    "new-vendor": "write a small vendor that passes the conformance kit, to be changed file by file",
     "vendors": "list vendors, formats, features and where each strategy comes from",
 }
 
@@ -42,7 +44,7 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"hitless.cli.{cmd_name}_command")
+        module = importlib.import_module(f"hitless.cli.{cmd_name.replace('-', '_')}_command")
         command: click.Command = module.command
         return command
 

@@ -7,16 +7,21 @@ import click
 
 from hitless import __version__
 from hitless.check import Report
+from hitless.cli.image_options import Where, asked, features_of, read_image, tables_of_image
 from hitless.cli.main import again
 from hitless.cli.options import configured, set_up
-from hitless.cli.output import write_json
+from hitless.cli.output import report_option, write_json, write_report
 from hitless.cli.text import plain
-from hitless.config import Backing
+from hitless.config import Backing, open_registry
 from hitless.errors import BadInput
 from hitless.explain import explain_step
+from hitless.inspect.opening import open_spaces
+from hitless.inspect.owners import Owners, read_owner_list
+from hitless.inspect.wording import devices_text
 from hitless.plan import Section, Step, format_step
 from hitless.refresh.levels import table_levels
-from hitless.run import PlannedDomain, plan_conversions
+from hitless.report.build import PlanPicture, plan_page
+from hitless.run import PlannedDomain, plan_conversions, plan_on_image
 from hitless.units import Range, parse_range
 
 _MEMORY = 4 << 30
@@ -47,18 +52,26 @@ class _Conversion(click.ParamType[Any]):
     help="START-END or START+SIZE, and shared or private; may be repeated.",
 )
 @click.option("--check", is_flag=True, help="Check each plan over every interleaving of DMA, caches and commands.")
+@click.option("--image", "image_file", metavar="IMAGE", help="Plan on the tables of this memory image, and check it.")
+@click.option("--owners", metavar="FILE", help="Who owns physical memory, as `hitless audit` takes it; with --image.")
+@report_option
 @configured
+@tables_of_image
 def command(
     conversions: Sequence[tuple[Range, str]],
     check: bool,
+    image_file: str | None,
+    owners: str | None,
+    where: Where,
     config_file: str | None,
     vendors: Sequence[str],
     memory: int | None,
     backing: Backing | None,
     allow_break: bool,
     json_file: str | None,
+    report_file: str | None,
 ) -> int:
-    """Print the plan of a conversion on a fresh guest; nothing is changed.
+    """Print the plan of a conversion on a fresh guest, or on the tables of an image; nothing is changed.
 
     Several conversions to one owner are one plan; where the owner changes, the earlier ones are
     carried out first. Without --config and --memory the guest has 4 GiB.
@@ -66,10 +79,23 @@ def command(
     \b
     hitless plan --convert 0x40000000+4K:shared --vendor amd
     hitless plan --convert 0x40000000+2M:shared --convert 0x40001000+4K:private --backing separate
+    hitless plan --convert 0x40000000+4K:shared --vendor amd --check --report plan.html
+    hitless plan --image host.lime --format amd/v1 --root 0x100000 --convert 0x40001000+4K:shared
+
+    With --image the ranges are IOVAs, each plan is for the tables as they stand, and memory stays where it is.
     """
-    setup = set_up(config_file, vendors, memory, backing, allow_break, lambda: _MEMORY)
-    planned = plan_conversions(setup.config, setup.registry, conversions, check=check)
-    problems = setup.problems + [f"{each.domain}: {each.refusal}" for each in planned if each.refusal is not None]
+    if image_file is not None:
+        if config_file is not None or vendors or memory is not None or backing is not None:
+            raise click.UsageError(
+                "--image says what is mapped; --config, --vendor, --memory and --backing go without it"
+            )
+        planned, problems = _on_image(image_file, where, conversions, owners, allow_break=allow_break), list[str]()
+    else:
+        if owners is not None or where != Where.nothing():
+            raise click.UsageError("--owners, and what names tables of an image, go with --image")
+        setup = set_up(config_file, vendors, memory, backing, allow_break, lambda: _MEMORY)
+        planned, problems = plan_conversions(setup.config, setup.registry, conversions, check=check), setup.problems
+    problems += [f"{each.domain}: {each.refusal}" for each in planned if each.refusal is not None]
     stories = [f"{each.domain}: {each.story}" for each in planned if each.story]
     for problem in [*problems, *stories]:
         click.echo(plain(problem), err=True)
@@ -78,10 +104,39 @@ def command(
     if json_file is not None:
         data = {"hitless": __version__, "schema": "plan/1", "plans": [_as_json(each) for each in planned]}
         write_json(json_file, data)
+    if report_file is not None:
+        write_report(report_file, plan_page([_picture(each) for each in planned]))
     if json_file != "-":
         for each in planned:
             _show(each)
     return 1 if stories else 2 if problems else 0
+
+
+def _on_image(
+    image_file: str,
+    where: Where,
+    conversions: Sequence[tuple[Range, str]],
+    owners: str | None,
+    *,
+    allow_break: bool,
+) -> list[PlannedDomain]:
+    """The plans on an image's one address space that the options name."""
+    what = asked(where)
+    image = read_image(image_file, where)
+    opened = open_spaces(image, what)
+    if len(opened.spaces) != 1:
+        devices = "; ".join(devices_text(space.devices) for space in opened.spaces)
+        raise BadInput(
+            f"a plan is for one address space, not for {len(opened.spaces)}",
+            why=devices,
+            do="name a device of one of them with --device",
+        )
+    (space,) = opened.spaces
+    name = what.vendor.name
+    registry = open_registry(None, [name])
+    vendor = registry.resolve(name, space.fmt.name, features_of(where, name), exact=space.fmt)
+    told = Owners(read_owner_list(owners)) if owners is not None else None
+    return plan_on_image(image, space, vendor, conversions, told, allow_break=allow_break)
 
 
 def _explained(planned: PlannedDomain) -> Iterator[tuple[Section, Step, list[str]]]:
@@ -113,6 +168,16 @@ def _show(planned: PlannedDomain) -> None:
     if planned.report is not None:
         click.echo(f"# {_checked(planned.report)}")
     click.echo()
+
+
+def _picture(planned: PlannedDomain) -> PlanPicture:
+    """What a report shows of a plan."""
+    ranges = ", ".join(map(str, planned.ranges))
+    title = f"{planned.domain}: {planned.vendor.page_format.name}, {ranges} to {planned.owner}"
+    verdict = "not checked" if planned.report is None else _checked(planned.report)
+    if planned.plan is None:
+        verdict = f"refused: {planned.refusal}" if planned.refusal else "nothing changes"
+    return PlanPicture(title, planned.plan, verdict, planned.story)
 
 
 def _checked(report: Report) -> str:

@@ -8,7 +8,7 @@ from attrs import field, frozen
 from hitless.check.mutants.running import all_harmless, all_mutants
 from hitless.check.scenarios import SCENARIOS, Scenario
 from hitless.conformance.kit import Configuration, Kit
-from hitless.conformance.words import SpecWord, SpecWords
+from hitless.conformance.words import LeafWord, SpecWord, SpecWords
 from hitless.hardware.vendor import Vendor
 from hitless.ownership import Boundary
 from hitless.pagetable import PageFormat
@@ -35,7 +35,8 @@ class Case:
     @property
     def vendor(self) -> Vendor:
         """The vendor's record in this configuration."""
-        assert self.configuration is not None
+        if self.configuration is None:
+            raise ValueError(f"{self.rule} is about the plugin as a whole")
         return self.configuration.vendor
 
     @property
@@ -146,7 +147,7 @@ def _holding(kit: Kit, rule: str, kind: str) -> Iterator[tuple[Configuration, Sp
 
 
 def _leaf_words(kit: Kit, rule: str) -> Iterator[Case]:
-    """Each example of a leaf; and each size that no configuration has one for."""
+    """Each example of a leaf; a size without one is tried with the features of one, else it is a case of its own."""
     seen: set[tuple[str, int]] = set()
     for configuration, word in _holding(kit, rule, "leaf"):
         fmt = configuration.vendor.page_format
@@ -158,7 +159,18 @@ def _leaf_words(kit: Kit, rule: str) -> Iterator[Case]:
         for lg2 in fmt.leaf_lg2s:
             if (fmt.name, lg2) not in seen:
                 seen.add((fmt.name, lg2))
-                yield Case(rule, configuration, lg2_text(lg2), None)
+                near = next(_near(kit, configuration, lg2), None)
+                yield Case(rule, *near) if near else Case(rule, configuration, lg2_text(lg2), None)
+
+
+def _near(kit: Kit, configuration: Configuration, lg2: int) -> Iterator[tuple[Configuration, str, LeafWord]]:
+    """Examples of a size, each with the configuration changed to have the features that it is about."""
+    fmt = configuration.vendor.page_format
+    for word in kit.words.leaf if isinstance(kit.words, SpecWords) else ():
+        if word.lg2 == lg2 and (not word.formats or fmt.name in word.formats):
+            changed = kit.changed(configuration, word.features)
+            if changed is not None and lg2 in changed.vendor.page_format.leaf_lg2s:
+                yield changed, f"{word.size} {word.rights}", word
 
 
 def _pointer_words(kit: Kit, rule: str) -> Iterator[Case]:

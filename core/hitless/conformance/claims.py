@@ -30,7 +30,8 @@ def semantics(vendor: Vendor, words: SpecWords | str) -> Iterator[str]:
         return
     for name, example in {each.name: each for each in words.command}.items():
         if example.holds(vendor.page_format.name, vendor.features):
-            yield f"{name}: {'; '.join(map(effect_text, vendor.commands.decode(_padded(vendor, example.words)))) or 'does nothing'}"
+            effects = vendor.commands.decode(_padded(vendor, example.words))
+            yield f"{name}: {'; '.join(map(effect_text, effects)) or 'does nothing'}"
 
 
 def _padded(vendor: Vendor, words: Sequence[int]) -> tuple[int, ...]:

@@ -79,7 +79,7 @@ class Kit:
 
     @classmethod
     def _under_development(cls, entry: str, suite: str, formats: tuple[str, ...], folder: Path | None) -> "Kit":
-        module, _, attribute = entry.partition(":")
+        module = entry.partition(":")[0]
         name = module.rpartition(".")[2].removeprefix("hitless_") or module
         registry = VendorRegistry([])
         try:
@@ -121,7 +121,7 @@ class Kit:
 
     @cached_property
     def faults(self) -> dict[str, str]:
-        """What went wrong while the vendor was asked, by the name of the configuration; fills :attr:`configurations`."""
+        """What went wrong while the vendor was asked, by configuration; fills :attr:`configurations`."""
         found: dict[str, str] = {}
         self._configurations = list(self._resolved(found))
         return found
@@ -187,6 +187,16 @@ class Kit:
         )
 
     # -- configurations
+
+    def changed(self, configuration: Configuration, features: Mapping[str, Any]) -> Configuration | None:
+        """A configuration with some features more; None: there is no such hardware."""
+        wanted, name = {**configuration.features, **features}, configuration.vendor.page_format.name
+        try:
+            if self.registry.feature_faults(self.vendor, wanted, page_format=name):
+                return None
+            return next(self._configured(name, wanted, {}, default=False), None)
+        except HitlessError:
+            return None
 
     def _resolved(self, faults: dict[str, str]) -> Iterator[Configuration]:
         try:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hitless.bits import MASK64
+from hitless.bits import MASK64, Layout
 from hitless.conformance.cases import Case
 from hitless.conformance.claims import effect_text
 from hitless.conformance.failing import asked, fail, hexed, require
@@ -129,9 +129,9 @@ def _encoded(at: Case) -> Iterator[tuple[str, Words]]:
     """Every command that a plan may send, with what asked for it."""
     commands = at.vendor.commands
     for target in _targets(at.format):
-        for words in asked(f"{at.title}: invalidate({target})", lambda: commands.invalidate(target, TAG)):  # noqa: B023
+        for words in asked(f"{at.title}: invalidate({target})", lambda: commands.invalidate(target, TAG)):
             yield f"invalidate({target})", words
-        for words in asked(f"{at.title}: invalidate_device()", lambda: commands.invalidate_device(target, DEVICE)):  # noqa: B023
+        for words in asked(f"{at.title}: invalidate_device()", lambda: commands.invalidate_device(target, DEVICE)):
             yield f"invalidate_device({target})", words
     for words in asked(f"{at.title}: invalidate_tag()", lambda: commands.invalidate_tag(TAG)):
         yield "invalidate_tag()", words
@@ -145,10 +145,10 @@ def test_what_is_encoded_is_legal(kit: Kit, at: Case) -> None:
     for what, words in _encoded(at):
         right = len(words) == commands.words and all(type(word) is int and 0 <= word <= MASK64 for word in words)
         require(right, f"{at.title}: {what} gives {hexed(words)}, not {commands.words} words of 64 bits")
-        for effect in asked(f"{at.title}: decode()", lambda: list(commands.decode(words))):  # noqa: B023
+        for effect in asked(f"{at.title}: decode()", lambda: list(commands.decode(words))):
             if isinstance(effect, Illegal):
                 fail(f"{at.title}: {what} gives {hexed(words)}, which is illegal: {effect.why} ({effect.source})")
-        text = asked(f"{at.title}: describe()", lambda: commands.describe(words))  # noqa: B023
+        text = asked(f"{at.title}: describe()", lambda: commands.describe(words))
         require(isinstance(text, str) and text and "\n" not in text, f"{at.title}: describe() gives {text!r:.80}")
 
 
@@ -192,7 +192,8 @@ def test_an_invalidation_reaches_its_target(kit: Kit, at: Case) -> None:
     for target in _targets(at.format):
         drops = drops_of(at, commands.invalidate(target, TAG), device=None)
         left = _reaches([each for each in drops if each.of_tag(TAG)], target, stage)
-        require(not left, f"{at.title}: invalidate({_in_words(target)}, tag {TAG}) leaves {left}: {_said(drops)}")
+        what = f"invalidate({_in_words(target)}, tag {TAG})"
+        require(not left, f"{at.title}: {what} leaves {left}: {_said(drops)}")
         drops = drops_of(at, commands.invalidate_device(target, DEVICE), device=DEVICE)
         left = _reaches(drops, target._replace(tables=False), stage)
         require(not left, f"{at.title}: invalidate_device({_in_words(target)}) leaves {left}: {_said(drops)}")
@@ -232,8 +233,9 @@ def test_operands_count(kit: Kit, at: Case) -> None:
         effects = [[list(commands.decode(words)) for words in each] for each in (a, b)]
         if effects[0] == effects[1]:
             told = "; ".join(effect_text(effect) for each in effects[0] for effect in each)
+            both = f"{hexed(list(a))} and {hexed(list(b))}"
             fail(
-                f"{at.title}: {hexed(list(a))} and {hexed(list(b))} differ in the {operand}, and are said to do the same:"
+                f"{at.title}: {both} differ in the {operand}, and are said to do the same:"
                 f" {commands.describe(a[0])} {told}",
                 why="a claim that a command drops more than its operands say hides a missing invalidation",
                 do="declare in decode() what the operands select",
@@ -279,9 +281,9 @@ def test_illegal_commands_are_refused(kit: Kit, at: Case) -> None:
         words += [each.words for each in here if len(each.words) == commands.words]
     layout_of = getattr(commands, "layout", None)
     for each in dict.fromkeys(map(tuple, words)):
-        layout = layout_of(each) if layout_of is not None else None
-        for bit in range(64 * len(each)) if layout is not None else ():
-            if layout.reserved >> bit & 1:
+        layout: Layout | None = layout_of(each) if layout_of is not None else None
+        for bit in range(64 * len(each)):
+            if layout is not None and layout.reserved >> bit & 1:
                 bad = tuple(word ^ (1 << bit % 64 if bit // 64 == i else 0) for i, word in enumerate(each))
                 refused = any(isinstance(effect, Illegal) for effect in commands.decode(bad))
                 require(refused, f"{at.title}: {hexed(bad)} sets reserved bit {bit} of {layout.name}, and is obeyed")

@@ -9,7 +9,7 @@ from hitless.check.scenarios import Ground, Scenario
 from hitless.check.stage import Unfit, mutated
 from hitless.check.suite import Broken, Row, check_on
 from hitless.conformance.cases import KINDS, Case
-from hitless.conformance.claims import hiding
+from hitless.conformance.claims import effect_text, hiding
 from hitless.conformance.failing import asked, fail, require
 from hitless.conformance.kit import Kit
 from hitless.conformance.test_hooks import named_refusals
@@ -68,6 +68,10 @@ def _clause(kit: Kit, at: Case, reason: str) -> str:
 def _tell(at: Case, row: Row, broken: Broken) -> None:
     violation = broken.violation
     facts = [violation.seen, f"held: {violation.held}" if violation.held else "", violation.why]
+    if violation.where == "flight":
+        wait = at.vendor.commands.wait(0x1000, 1)
+        drains = "; ".join(map(effect_text, at.vendor.commands.decode(wait)))
+        facts.append(f"the request was in flight, and a wait {drains}")
     again = f"hitless check --vendor {row.vendor} --format {row.format} --scenario {row.scenario}"
     fail(
         f"{at.title}: {row.scenario}, {broken.note}: {at.rule} breaks at step {violation.step}"

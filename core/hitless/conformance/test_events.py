@@ -27,13 +27,13 @@ def test_a_record_tells_device_and_address(kit: Kit, at: Case) -> None:
     events = at.vendor.events
     for kind in (*WALK_KINDS, *OTHER_KINDS):
         fault = _record(at, kind, 0x108, 0x7654_3000)
-        words = asked(f"{at.title}: encode({kind})", lambda: events.encode(fault))  # noqa: B023
+        words = asked(f"{at.title}: encode({kind})", lambda: events.encode(fault))
         if words is None:
             require(kind not in WALK_KINDS, f"{at.title}: no record tells of a fault of the kind {kind}")
             continue
         right = len(words) == events.words and all(type(word) is int and 0 <= word <= WORD_MAX for word in words)
         require(right, f"{at.title}: encode({kind}) gives {hexed(words)}, not {events.words} words of 64 bits")
-        told = asked(f"{at.title}: decode({hexed(words)})", lambda: events.decode(words))  # noqa: B023
+        told = asked(f"{at.title}: decode({hexed(words)})", lambda: events.decode(words))
         name = told.get("event") if isinstance(told, dict) else None
         require(isinstance(name, str) and name, f"{at.title}: decode({hexed(words)}) names no event: {told!r:.120}")
         if kind in WALK_KINDS:

@@ -130,7 +130,7 @@ def test_leaves_round_trip(kit: Kit, at: Case) -> None:
     fmt, size = at.format, at.value
     for attributes in attrs_samples(fmt):
         for oa in oa_samples(fmt, size.lg2):
-            word = asked(f"{at.title}: leaf({at.name}, {oa:#x})", lambda: int(fmt.leaf(size.lg2, oa, attributes)))  # noqa: B023
+            word = asked(f"{at.title}: leaf({at.name}, {oa:#x})", lambda: int(fmt.leaf(size.lg2, oa, attributes)))
             _check_leaf(at, word, size, oa, attributes)
 
 
@@ -154,7 +154,7 @@ def test_pointers_round_trip(kit: Kit, at: Case) -> None:
     fmt, level = at.format, at.value
     below = fmt.levels[level.number - 1]
     for child in oa_samples(fmt, max(below.table_lg2, 12)):
-        word = asked(f"{at.title}: table()", lambda: fmt.table(level.number, child))  # noqa: B023
+        word = asked(f"{at.title}: table()", lambda: fmt.table(level.number, child))
         where = f"{at.title}: the pointer {word:#x} at {level} to {child:#x}"
         require(bool(fmt.present(word)), f"{where} is not present by its own format")
         require(not fmt.is_leaf(word, level.number), f"{where} is a leaf by its own format")
@@ -195,13 +195,13 @@ def test_ints_and_arrays_agree(kit: Kit, at: Case) -> None:
     for size in fmt.leaf_sizes:
         if size.level == level:
             addresses = np.array(list(oa_samples(fmt, size.lg2)), dtype=np.uint64)
-            _same(at, f"leaf({lg2_text(size.lg2)})", lambda oa: fmt.leaf(size.lg2, oa, attributes), addresses)  # noqa: B023
+            _same(at, f"leaf({lg2_text(size.lg2)})", lambda oa: fmt.leaf(size.lg2, oa, attributes), addresses)
 
 
 def _same(at: Case, name: str, function: Any, words: Any) -> None:
     """One function, on an array and on each word of it."""
     many = asked(f"{at.title}: {name} of an array", lambda: function(words))
-    each = [asked(f"{at.title}: {name} of an int", lambda: function(word)) for word in words.tolist()]  # noqa: B023
+    each = [asked(f"{at.title}: {name} of an int", lambda: function(word)) for word in words.tolist()]
     spread = np.broadcast_to(np.asarray(many), words.shape)
     if spread.dtype not in (np.uint64, np.bool_) and np.asarray(many).shape:
         fail(f"{at.title}: {name} of an array gives {spread.dtype}, not uint64 or bool", do="use hitless.bits")
@@ -293,7 +293,7 @@ def test_a_walk_begins_where_the_root_can_index(kit: Kit, at: Case) -> None:
     """Each canonical IOVA starts at the root; one that has a bit too many is out of range."""
     fmt = at.format
     for iova in iova_samples(fmt):
-        found = asked(f"{at.title}: start()", lambda: fmt.start(0x1000, iova))  # noqa: B023
+        found = asked(f"{at.title}: start()", lambda: fmt.start(0x1000, iova))
         right = isinstance(found, Position) and (found.level, found.table_pa) == (fmt.top.number, 0x1000)
         require(
             right, f"{at.title}: a walk for {iova:#x}, of {fmt.iova_bits} bits, does not begin at the root: {found}"

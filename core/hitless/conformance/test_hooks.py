@@ -167,7 +167,7 @@ def test_capabilities_are_honest(kit: Kit, at: Case) -> None:
         if owed := sorted(set(each.rules) & set(OWED)):
             fail(
                 f"{at.title}: capability {each.name!r} waives {', '.join(owed)}",
-                why=f"every vendor owes {', '.join(OWED)}; what hardware cannot do is refused, with an Impossible recipe",
+                why=f"every vendor owes {', '.join(OWED)}; what hardware cannot do it refuses, by a recipe Impossible",
             )
         unknown = sorted(set(each.rules) - RULES.keys())
         require(not unknown, f"{at.title}: capability {each.name!r} waives rules that do not exist: {unknown}")
@@ -177,7 +177,7 @@ def test_capabilities_are_honest(kit: Kit, at: Case) -> None:
 
 def named_refusals(kit: Kit, vendor: Vendor) -> Sequence[str]:
     """Reasons of the refusals that a vendor declares."""
-    impossible = [vendor.recipes.of(kind) for kind in (*KINDS, "resize")]  # type: ignore[arg-type]
+    impossible = [vendor.recipes.of(kind) for kind in (*KINDS, "resize")]
     return [
         *(each.reason for each in impossible if isinstance(each, Impossible)),
         *(each.name for each in kit.declared(vendor)),

@@ -10,6 +10,7 @@ from hitless.conformance.failing import asked, fail, require
 from hitless.conformance.kit import Kit
 from hitless.errors import Refused
 from hitless.ownership import GUEST, HOST, OwnerChange, OwnerTable, Verdict
+from hitless.plan import Own, effects_of
 from hitless.units import PAGE
 
 _SPAN = 8 << 20
@@ -89,15 +90,17 @@ def _apply(at: Case, table: OwnerTable, changes: list[OwnerChange]) -> None:
     """Do a change of owners, and hold its steps against what was asked for."""
     before = {pa: table.owner(pa) for pa in range(0, _SPAN, PAGE)}
     try:
-        steps = at.vendor.ownership.own(table, changes, trusted=False, allow_break=False)
+        found = at.vendor.ownership.own(table, changes, trusted=False, allow_break=False)
     except Refused as refused:
         fail(f"{at.title}: an owner change under a device that is not trusted is refused: {refused}")
-    for step in steps:
-        table.apply(step)
-    if not steps:
+    steps = [*found.before, *found.own, *found.after]
+    owns = [step for step in effects_of(steps) if isinstance(step, Own)]
+    for own in owns:
+        table.apply(own)
+    if not owns:
         return  # there is no owner table in this configuration
-    for start, end, owner in changes:
-        before.update(dict.fromkeys(range(start, end, PAGE), owner))
+    for change in changes:
+        before.update(dict.fromkeys(range(change.start_pa, change.end_pa, PAGE), change.owner))
     for pa, owner in before.items():
         require(
             table.owner(pa) == owner,

@@ -57,7 +57,7 @@ def structures_of(at: Case) -> Structures:
     if found is None:
         fail(
             f"{at.title}: hook structures is not implemented",
-            do="implement it, or declare a Capability that waives STR1 to STR5 and names what holds root and tag instead",
+            do="implement it, or declare a Capability that waives STR1 to STR5, and what holds root and tag instead",
         )
     return found
 
@@ -133,7 +133,7 @@ def test_chains_of_structures(kit: Kit, at: Case) -> None:
         )
         assert isinstance(found, Fetch)
         fetch = found
-        found = asked(f"{at.title}: step({step.structure})", lambda: structures.step(fetch, step.words))  # noqa: B023
+        found = asked(f"{at.title}: step({step.structure})", lambda: structures.step(fetch, step.words))
     _check_found(at, chain, found)
 
 
@@ -164,8 +164,8 @@ def entries_of(at: Case) -> list[StructureEntry]:
     fmt, made = at.format, []
     for device, root_pa, tag in zip((8, 9, 0x10), _ROOTS, (5, 5, 6), strict=True):
         root = StageRoot(fmt, root_pa, tag)
-        stages = (root, None) if fmt.stage == "1" else (None, root)
-        made.append(StructureEntry(device, None, *stages, tag))
+        stage1, stage2 = (root, None) if fmt.stage == "1" else (None, root)
+        made.append(StructureEntry(device, None, stage1, stage2, tag))
     return made
 
 
@@ -199,9 +199,7 @@ def test_setup_leads_to_the_tables(kit: Kit, at: Case) -> None:
     """For each device, reading what setup wrote comes to the root, format and tag that it was given."""
     structures, image, memory = _set_up(at)
     for entry in entries_of(at):
-        found = asked(
-            f"{at.title}: start() and step()", lambda: read(structures, image.base, entry.device, None, memory.load)
-        )
+        found = read(structures, image.base, entry.device, None, memory.load)
         require(_leads(found, entry), f"{at.title}: setup of {_entry(entry)} leads to {found}")
 
 

@@ -9,6 +9,7 @@ from hitless.explain.words import (
     explain_fields,
     explain_structure,
     explain_words,
+    structure_layouts,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "explain_step",
     "explain_structure",
     "explain_words",
+    "structure_layouts",
 ]

@@ -1,6 +1,7 @@
 """Every layout that a vendor declares, as a page of tables: page table entries, structures, commands, events.
 
-``python -m hitless.explain.tables docs/layouts`` writes one page for each installed vendor anew, and their index.
+``python -m hitless.explain.tables docs/layouts VENDOR...`` writes one page for each vendor anew, and their index;
+without a name those of all that are installed.
 """
 
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 from hitless.bits import Field, Layout
 from hitless.config import open_registry
 from hitless.explain.variants import deviations
+from hitless.explain.words import structure_layouts
 from hitless.hardware.vendor import Vendor
 from hitless.pagetable import PageFormat
 from hitless.plugin import VendorRegistry
@@ -91,8 +93,10 @@ def _structure_names(vendor: Vendor) -> list[str]:
 
 def _declared(vendor: Vendor, part: str) -> Mapping[str, Layout]:
     """The layouts of structures, commands or events by name; a structure's is the one that explain takes."""
+    if part == "structures":
+        return {f"{vendor.name}/{key}": each for key, each in structure_layouts(vendor).items()}
     layouts: Mapping[str, Layout] = getattr(getattr(vendor, part), "layouts", {})
-    return {f"{vendor.name}/{key}": each for key, each in layouts.items()} if part == "structures" else layouts
+    return layouts
 
 
 def _entries(fmt: PageFormat) -> Iterator[tuple[str, Layout]]:
@@ -232,7 +236,7 @@ def _nearest(known: Mapping[str, Layout], name: str, layout: Layout) -> Layout:
 
 
 if __name__ == "__main__":
-    folder, every = Path(sys.argv[1]), open_registry(None)
+    folder, every = Path(sys.argv[1]), open_registry(None, sys.argv[2:] or None)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "README.md").write_text(index_page(every), encoding="utf-8")
     for vendor_name in every.vendors:

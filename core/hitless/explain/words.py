@@ -1,9 +1,10 @@
 """Explains entries of page tables, structures, commands and records from the layouts that vendors declare."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hitless.bits import Field, Layout
+from hitless.hardware.vendor import Vendor
 from hitless.pagetable import PageFormat
 from hitless.pagetable.format import READ, WRITE
 from hitless.units import lg2_text
@@ -96,3 +97,10 @@ def explain_entry_anywhere(fmt: PageFormat, word: int) -> list[dict[str, Any]]:
 def _rights(fmt: PageFormat, word: int, level: int) -> str:
     rights = fmt.rights(word, level)
     return ("R" if rights & READ else "-") + ("W" if rights & WRITE else "-")
+
+
+def structure_layouts(vendor: Vendor) -> Mapping[str, Layout]:
+    """The layouts of what stands in memory beside page tables: structures, and entries of the raw owner table."""
+    found = {} if vendor.structures is None else dict(vendor.structures.layouts)
+    raw = vendor.ownership.raw
+    return found if raw is None else {**found, **raw.layouts}

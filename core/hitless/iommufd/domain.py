@@ -24,7 +24,7 @@ from hitless.iommufd.nested import GuestStage
 from hitless.iommufd.owning import DomainOwners, entry_lg2
 from hitless.iommufd.performing import Performer
 from hitless.memory import PageAllocator, PhysicalMemory
-from hitless.ownership import OwnerTable, Policy
+from hitless.ownership import Ownership, OwnerTable, Policy
 from hitless.pagetable import READ, WRITE
 from hitless.plan import Plan, Step
 from hitless.refresh.assemble import Assembler
@@ -60,9 +60,9 @@ class DomainSettings:
 class Domain:
     """One domain; make it with :meth:`open`.
 
-    ``owners`` is the owner table that its units consult (RMP, GPT, ...). ``ioas``: which IOVAs lead to which guest
-    memory; None: an IOVA is a guest physical address. ``stage1``: the guest's own tables over this domain's, which
-    is then a nest parent.
+    ``owners`` is the owner table that its units consult (RMP, GPT, ...), ``choreography`` what its plans are made by.
+    ``ioas``: which IOVAs lead to which guest memory; None: an IOVA is a guest physical address. ``stage1``: the guest's
+    own tables over this domain's, which is then a nest parent.
     """
 
     name: str
@@ -82,11 +82,13 @@ class Domain:
     fenced: list[str] = field(factory=list)
     cuts: int = 0
     merges: int = 0
+    choreography: Ownership = field(init=False)
     performer: Performer = field(init=False)
     _pending: dict[int, Prepared] = field(factory=dict)
     _lock: threading.RLock = field(factory=threading.RLock)
 
     def __attrs_post_init__(self) -> None:
+        self.choreography = self.vendor.ownership
         self.performer = Performer(self)
 
     @classmethod
@@ -185,7 +187,7 @@ class Domain:
         )
         executor.owners = domain.performer
         planner.lead_to = partial(lead_to, domain) if vendor.structures is not None else None
-        executor.covered = domain._covered
+        executor.covered = domain.covers
         try:
             attach_all(behind, stage1)
             domain._start()
@@ -390,7 +392,7 @@ class Domain:
         self.cuts += len(changes.cut) + len(changes.cut_together)
         self.merges += len(changes.merge) + len(changes.merge_together)
 
-    def _covered(self, unit: str, words: Words) -> int:
+    def covers(self, unit: str, words: Words) -> int:
         """4K pages that an encoded command covers of the domain's own stage, as the vendor's own decoder tells."""
         pages, own = 0, self.vendor.page_format.stage
         for effect in self.vendor.commands.decode(words):

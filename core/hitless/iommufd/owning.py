@@ -32,7 +32,7 @@ class DomainOwners:
 
     def follow(self, iova: int, pa: int, from_lg2: int, to_lg2: int) -> Follow:
         """Entries of the owner table matter where the domain's devices use guest-owned pages through its leaves."""
-        ownership = self.domain.vendor.ownership
+        ownership = self.domain.choreography
         classes = ownership.size_classes
         old, new = size_class(from_lg2, classes), size_class(to_lg2, classes)
         if not self.domain.reaches_private or old == new:
@@ -55,7 +55,7 @@ class DomainOwners:
         owner = domain.owner(change.iova, self.conversion)
         block = Block(pa, size_lg2, HOST if owner is None else owner, change.together)
         allow_break = domain.settings.allow_break
-        return domain.vendor.ownership.carry(domain.owners, store, block, close, allow_break=allow_break)
+        return domain.choreography.carry(domain.owners, store, block, close, allow_break=allow_break)
 
     def change(self, changes: Changes, isolate: Sequence[Step]) -> Choreography:
         """The vendor's choreography, on the owner table as isolate leaves it."""
@@ -79,7 +79,7 @@ class DomainOwners:
                     OwnerChange(run.new_pa + start - run.start, run.new_pa + end - run.start, run.new_owner, leaf_lg2)
                     for start, end, leaf_lg2 in sized.over(run.start, run.end)
                 ]
-        return self.domain.vendor.ownership.own(
+        return self.domain.choreography.own(
             table,
             _joined(found),
             trusted=self.domain.reaches_private,
@@ -89,7 +89,7 @@ class DomainOwners:
     def _sized(self, changes: Changes) -> "_Sizes":
         """The leaves that map what converts when its owner changes, by guest physical address."""
         domain = self.domain
-        if not domain.reaches_private or not domain.vendor.ownership.size_classes:
+        if not domain.reaches_private or not domain.choreography.size_classes:
             return _Sizes([])
         targets = [*(change.target for change in changes.place), *changes.owed]
         found = []

@@ -13,13 +13,14 @@ from hitless.ownership.strategy import (
     Verdict,
     size_class,
 )
-from hitless.ownership.table import FIRMWARE, GUEST, HOST, OwnerTable
+from hitless.ownership.table import FIRMWARE, GUEST, HOST, OTHER_GUEST, OwnerTable
 
 __all__ = [
     "ANY_LG2",
     "FIRMWARE",
     "GUEST",
     "HOST",
+    "OTHER_GUEST",
     "Block",
     "Boundary",
     "Choreography",

@@ -9,6 +9,8 @@ from hitless.guest_memfd.intervals import IntervalMap
 from hitless.plan import Own
 from hitless.units import PAGE_LG2
 
+OTHER_GUEST = 6
+"""Pages of some guest that is not the one whose memory is looked at."""
 FIRMWARE = 7
 """Pages that neither the host nor a guest may write: a unit's event log under SNP, and the like."""
 _OWNERS = 8
@@ -68,4 +70,4 @@ class OwnerTable:
         self.set(own.start_pa, own.end_pa, own.owner, own.size_lg2)
 
 
-__all__ = ["FIRMWARE", "GUEST", "HOST", "OwnerTable"]
+__all__ = ["FIRMWARE", "GUEST", "HOST", "OTHER_GUEST", "OwnerTable"]

@@ -1,6 +1,6 @@
 """Capabilities: what a vendor's hardware has not, and may therefore be left out of a test of conformance."""
 
-from attrs import field, frozen
+from attrs import frozen
 
 
 @frozen
@@ -18,8 +18,8 @@ class Capability:
     name: str
     clause: str
     why: str
-    rules: tuple[str, ...] = field(default=(), converter=tuple)
-    formats: tuple[str, ...] = field(default=(), converter=tuple)
+    rules: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
 
     def concerns(self, page_format: str) -> bool:
         """Whether it is about a page format."""

@@ -22,6 +22,7 @@ from hitless.pagetable import PageFormat
 from hitless.plugin.capabilities import Capability
 from hitless.plugin.features import FeatureInfo, feature_infos, impossible, impossible_for
 from hitless.plugin.specs import API, OPTIONAL, PROJECT, STRATEGIES, Specs
+from hitless.plugin.tracing import trace_hooks
 
 VENDORS = "hitless.vendors"
 EXTENSIONS = "hitless.extensions"
@@ -156,6 +157,7 @@ class VendorRegistry:
         """A pluggy manager with one vendor's plugin and the named extensions, and nobody else's."""
         manager = pluggy.PluginManager(PROJECT)
         manager.add_hookspecs(Specs)
+        trace_hooks(manager)
         manager.register(self.vendor(vendor).plugin, name=vendor)
         for name in extensions:
             plugin = self._named(name, self.extensions, "extension").plugin
@@ -225,8 +227,12 @@ class VendorRegistry:
         page_format: str = "",
         features: Mapping[str, Any] | None = None,
         extensions: Sequence[str] = (),
+        *,
+        exact: PageFormat | None = None,
     ) -> Vendor:
         """All strategies of a vendor for one format (its default one if none is named).
+
+        ``exact``: the format as tables in memory have it, which may have other levels than the features say.
 
         Raises:
             PluginError: a hook failed, a format or feature is unknown, or two extensions replace one strategy.
@@ -240,7 +246,8 @@ class VendorRegistry:
         name = page_format or next(iter(formats))
         if name not in formats:
             raise PluginError(f"no page format {name!r}", who=vendor, do=f"choose one of {', '.join(formats)}")
-        strategy = {"page_format": formats[name], "features": chosen}
+        used = exact or formats[name]
+        strategy = {"page_format": used, "features": chosen}
         asked: dict[str, dict[str, Any]] = {"features": {}, "page_formats": {"features": chosen}}
         answered = [hook for hook in OPTIONAL if getattr(manager.hook, hook).get_hookimpls()]
         hooks = (*STRATEGIES, *answered)
@@ -251,7 +258,7 @@ class VendorRegistry:
             name=vendor,
             distribution=source.distribution,
             version=source.version,
-            page_format=formats[name],
+            page_format=used,
             features=chosen,
             origins=origins,
             rules=partial(_joined, manager, vendor, "rules", strategy),

@@ -8,6 +8,7 @@ from attrs import asdict, define, field
 from hitless import __version__
 from hitless.hardware.dma import DmaCounters
 from hitless.refresh.executor import Counters
+from hitless.report.build import RunPicture
 from hitless.units import lg2_text
 
 
@@ -43,6 +44,7 @@ class Row:
             or None where there is none.
         checked, check_violations: plans that were checked, and by rule what broke in them.
         story: of the first of these violations, told.
+        picture: what a report shows, if one was asked for.
     """
 
     domain: str
@@ -72,6 +74,7 @@ class Row:
     check_violations: Counter[str] = field(factory=Counter)
     story: str = ""
     seconds: float = 0.0
+    picture: RunPicture | None = None
 
     @property
     def violations(self) -> dict[str, int]:

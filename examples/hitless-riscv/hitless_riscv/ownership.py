@@ -5,14 +5,14 @@ Spec: RISC-V Smmtt, a draft. Facts: RISCV-MTT-*.
 
 from collections.abc import Mapping, Sequence
 
-from hitless.ownership import GUEST, HOST, OwnerChange, OwnerTable, Policy, Verdict
+from hitless.ownership import GUEST, HOST, Choreography, OwnerChange, Ownership, OwnerTable, Policy, Verdict
 from hitless.plan import Own
 from hitless_riscv.features import RiscvFeatures
 
 _GRANULE_LG2 = 12
 
 
-class Mpt:
+class Mpt(Ownership):
     """One table of the host's domain, and one of the confidential domain's, in pieces of 4K.
 
     The checker stands behind the IOMMU and looks at each access, so that a leaf may hold pieces of both domains, and
@@ -21,7 +21,6 @@ class Mpt:
     """
 
     cached = False
-    size_classes = ()
     invalidate_after = False  # the change brings its own invalidation, by physical address (RISCV-MTT-6)
 
     def __init__(self, features: RiscvFeatures) -> None:
@@ -40,11 +39,13 @@ class Mpt:
         why = "the MPT of the device's supervisor domain grants nothing here (RISCV-MTT-4)"
         return Verdict(False, _GRANULE_LG2, "owner", why)
 
-    def own(self, table: OwnerTable, changes: Sequence[OwnerChange], *, trusted: bool, allow_break: bool) -> list[Own]:
+    def own(
+        self, table: OwnerTable, changes: Sequence[OwnerChange], *, trusted: bool, allow_break: bool
+    ) -> Choreography:
         """The root domain's manager rewrites both tables; its MPTINVAL and IOFENCE are part of it (RISCV-MTT-6)."""
         if not self._checked:
-            return []
-        return [Own("MPT", start, end, owner, _GRANULE_LG2) for start, end, owner in changes]
+            return Choreography()
+        return Choreography(own=[Own("MPT", start, end, owner, _GRANULE_LG2) for start, end, owner, _ in changes])
 
     def initial(self, table: OwnerTable, start_pa: int, end_pa: int, owner: int, hunk_lg2: int) -> None:
         table.set(start_pa, end_pa, owner, _GRANULE_LG2)

@@ -1,11 +1,12 @@
 """The plugin object: which strategy answers which hook."""
 
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
 from hitless.hardware.facts import HardwareFacts
 from hitless.pagetable import PageFormat
-from hitless.plugin import API, hookimpl
+from hitless.plugin import API, Capability, hookimpl
 from hitless.refresh.recipes import Recipes, SplitRules
 from hitless_riscv import rules
 from hitless_riscv.commands import RiscvCommands
@@ -65,6 +66,17 @@ class RiscvPlugin:
         from hitless_riscv.mutants import mutants  # noqa: PLC0415 - only the checker needs them
 
         return mutants(page_format, features)
+
+    @hookimpl
+    def capabilities(self, features: RiscvFeatures) -> Sequence[Capability]:
+        if not features.napot or features.napot_mix:
+            return []
+        why = "a unit that does not take a mix of entries needs a NAPOT run to be empty before its size changes"
+        return [Capability("riscv.napot-resize", "Svnapot, changes of an entry (RISCV-NAPOT-5)", why)]
+
+    @hookimpl
+    def spec_words(self) -> str:
+        return files(__name__.partition(".")[0]).joinpath("spec_words.toml").read_text(encoding="utf-8")
 
 
 plugin = RiscvPlugin()

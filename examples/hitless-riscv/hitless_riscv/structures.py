@@ -3,14 +3,17 @@
 Spec: RISC-V IOMMU 1.0, data structures, process to translate an IOVA. Facts: RISCV-DC-*, RISCV-PC-*.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from hitless.bits import Layout
+from hitless.errors import BusError
 from hitless.hardware.structures import (
     BadStructure,
     Fetch,
     Found,
+    OwnerImage,
+    RootRegister,
     StageRoot,
     StructureEntry,
     StructureImage,
@@ -18,6 +21,7 @@ from hitless.hardware.structures import (
     TableSource,
 )
 from hitless.pagetable import PageFormat
+from hitless_riscv.capabilities import features_of
 from hitless_riscv.commands import NESTED, PSCID_LO, RiscvCommands
 from hitless_riscv.contexts import BARE, ContextWriter, device_bits, process_bits
 from hitless_riscv.features import MODES, RiscvFeatures
@@ -51,6 +55,8 @@ class _Way(NamedTuple):
 class RiscvStructures:
     """Reader and writer of one unit's structures; ``base`` is the ddtp register."""
 
+    registers: Mapping[str, RootRegister] = {"ddt": RootRegister("ddtp", tells={"capabilities": features_of})}
+    owner_tables: Mapping[str, OwnerImage] = {}
     not_modelled = (
         "Sv32 (SXL, GXL) and big-endian tables (SBE): taken for a context that is misconfigured",
         "translated requests that hold guest physical addresses (T2GPA)",
@@ -84,7 +90,8 @@ class RiscvStructures:
         levels = mode - _ONE_LEVEL + 1
         bits = sum(device_bits(self._features)[:levels])
         if device >> bits:
-            return BadStructure("ddtp", 0, (base,), "260", f"device {device:#x} has more than {bits} bits (RISCV-DC-3)")
+            why = f"device {device:#x} has more than {bits} bits (RISCV-DC-3)"
+            return BadStructure("ddtp", 0, (base,), "260", why, absent=True)
         return self._directory(register["PPN"] << 12, levels - 1, device, _NONE if pasid is None else pasid)
 
     def _directory(self, page: int, level: int, device: int, process: int) -> Fetch:
@@ -115,7 +122,7 @@ class RiscvStructures:
         layout = self.layouts[fetch.structure]
         fields = layout.decode(words)
         if not fields["V"]:
-            return BadStructure(fetch.structure, fetch.pa, words, invalid, "V is 0 (RISCV-DC-4)")
+            return BadStructure(fetch.structure, fetch.pa, words, invalid, "V is 0 (RISCV-DC-4)", absent=True)
         if fault := next(layout.faults(words), None):
             return BadStructure(fetch.structure, fetch.pa, words, misconfigured, f"{fault} (RISCV-DC-4)")
         return fields["PPN"] << 12
@@ -125,7 +132,7 @@ class RiscvStructures:
         _, process = fetch.context
         dc = self.layouts["dc"].decode(words)
         if not dc["tc.V"]:
-            return BadStructure("dc", fetch.pa, words, "258", "tc.V is 0 (RISCV-DC-5)")
+            return BadStructure("dc", fetch.pa, words, "258", "tc.V is 0 (RISCV-DC-5)", absent=True)
         if fault := next(self.layouts["dc"].faults(words), None) or self._misconfigured(dc):
             return BadStructure("dc", fetch.pa, words, "259", fault)
         silent, below = dc["tc.DTF"], self._below(dc)
@@ -181,7 +188,7 @@ class RiscvStructures:
         way = _Way(*fetch.context)
         pc = self.layouts["pc"].decode(words)
         if not pc["ta.V"]:
-            return BadStructure("pc", fetch.pa, words, _kind(266, way.silent), "ta.V is 0 (RISCV-PC-3)")
+            return BadStructure("pc", fetch.pa, words, _kind(266, way.silent), "ta.V is 0 (RISCV-PC-3)", absent=True)
         fault = next(self.layouts["pc"].faults(words), None)
         if not fault and pc["fsc.MODE"] not in {BARE, *self._modes}:
             fault = f"fsc.MODE {pc['fsc.MODE']} is no mode of the unit"
@@ -199,6 +206,26 @@ class RiscvStructures:
         tag = pscid if below is None else self.stage1_tag(below.tag, pscid)
         fmt = self._formats.stage1(CODES[mode], hardware_ad=bool(tc["tc.SADE"]))
         return Found("translate", StageRoot(fmt, ppn << 12, tag), below, tag, ats=ats, silent=silent)
+
+    def devices(self, base: int, load: Callable[[int], int]) -> Iterator[range]:
+        """The devices whose contexts lie in a page that the directory leads to."""
+        register = self.layouts["ddtp"].decode(base)
+        if _ONE_LEVEL <= register["mode"] <= _THREE_LEVELS:
+            yield from self._devices(register["PPN"] << 12, register["mode"] - _ONE_LEVEL, 0, load)
+
+    def _devices(self, page: int, level: int, first: int, load: Callable[[int], int]) -> Iterator[range]:
+        bits = device_bits(self._features)
+        if level == 0:
+            yield range(first, first + (1 << bits[0]))
+            return
+        for index in range(1 << bits[level]):
+            try:
+                fields = self.layouts["ddt"].decode(load(page + 8 * index))
+            except BusError:
+                return
+            if fields["V"]:
+                below = first | index << sum(bits[:level])
+                yield from self._devices(fields["PPN"] << 12, level - 1, below, load)
 
     # -- writing
 

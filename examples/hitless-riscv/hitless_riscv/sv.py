@@ -36,7 +36,7 @@ class Sv(PageFormat):
         )
         self.oa_bits = self.config.pas
         run = [LeafSize(RUN_LG2, 0, RUN_ENTRIES_LG2)] if self.config.svnapot else []
-        plain = [LeafSize(level.lo, level.number) for level in self.levels]
+        plain = [LeafSize(level.lo, level.number) for level in self.levels if level.lo <= self.oa_bits]
         self.leaf_sizes = (plain[0], *run, *plain[1:])
         self._leaves = tuple(
             pte.leaf_layout(name, self.source, self.config, level, self.global_bit) for level in self.levels
@@ -45,9 +45,9 @@ class Sv(PageFormat):
         self._attrs = self._leaves[0].mask("value", "hardware") & ~(pte.V.mask | pte.PPN.mask | pte.N.mask)
 
     def layout(self, kind: str, level: int) -> Layout | None:
-        """Leaves at every level, pointers above the last (RISCV-LVL-3, RISCV-LVL-5)."""
+        """Leaves at every level that memory has room for, pointers above the last (RISCV-LVL-3, RISCV-LVL-5)."""
         if kind == "leaf":
-            return self._leaves[level]
+            return self._leaves[level] if self.levels[level].lo <= self.oa_bits else None  # RISCV-LVL-8
         return self._table if level else None
 
     def present(self, word: W) -> bool | BoolArray:

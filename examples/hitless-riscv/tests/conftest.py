@@ -1,12 +1,17 @@
 """What these tests share: hypothesis profiles, and the vendor resolved."""
 
 import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from hitless.plugin import Vendor, VendorRegistry
+
+# importlib mode puts no folder on the path, and these tests share files.
+sys.path.insert(0, str(Path(__file__).parent))
 
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)

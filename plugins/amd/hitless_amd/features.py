@@ -56,6 +56,9 @@ class AmdFeatures:
         "capability header bit 26, NpCache: not-present entries are cached (emulated units)",
         "AMD-INV-8",
     )
+    nohugepages: bool = feature(
+        False, "the planner lays out 4K leaves only, as Linux does with amd_iommu=nohugepages", "AMD-RMP-25"
+    )
     cut_may_replace: bool = feature(
         False,
         "one store may cut a leaf and replace a page of it; if not, cached leaves never differ in size and address",
@@ -84,6 +87,14 @@ class AmdFeatures:
         "the firmware engine that changes a 2M leaf and its RMP entry together: it cuts (smash), and merges too",
         "AMD-RMP-13",
         ("none", "smash", "smash+unsmash"),
+        unconfirmed=True,
+    )
+
+    rmp_form: str = feature(
+        "family-19h",
+        "the form of raw RMP entries: in memory on family 19h, or as RMPREAD gives them",
+        "AMD-RMP-20",
+        ("family-19h", "rmpread"),
         unconfirmed=True,
     )
 

@@ -13,7 +13,6 @@ from hitless.check.mutants import (
     Harmless,
     Mutant,
     Reason,
-    Rules,
     changed,
     neighbours,
     recoded,
@@ -21,16 +20,15 @@ from hitless.check.mutants import (
     without,
 )
 from hitless.check.mutants import situations as at
-from hitless.check.mutants.declared import own_drops
-from hitless.check.stage import Setting
 from hitless.check.subject import Subject
 from hitless.hardware.vendor import Vendor
 from hitless.pagetable import PageFormat
-from hitless.plan import Barrier, Fill, Invalidate, Section, Step, Store
+from hitless.plan import Barrier, Fill, Invalidate, Step, Store
 from hitless.refresh.commands import Words
 from hitless_amd.commands import INVALIDATE_DEVTAB_ENTRY
 from hitless_amd.dte import ADDRESS
 from hitless_amd.features import AmdFeatures
+from hitless_amd.owner_mutants import OWNER_MUTANTS
 from hitless_amd.v1 import FC
 
 _S, _PDE, _GN, _RESERVED = 1, 2, 4, 8
@@ -116,36 +114,12 @@ def _alone(subject: Subject) -> Subject | None:
     return changed(subject, [(section, each(step)) for section, step in subject.steps])
 
 
-def _uncut(section: Section, step: Step) -> bool:
-    return section in ("prepare", "isolate")
-
-
-def _mixed(declared: Declared) -> Rules:
-    """Unless RMPUPDATE itself drops it, the old verdict on the whole 2M stays cached."""
-    stays = set() if own_drops(declared.vendor) else {"F1", *LEFT}
-    return {"N1"} | stays | ({"B1"} if declared.bounded else set())
-
-
-def _merging(setting: Setting) -> Setting:
-    return attrs.evolve(setting, merge="at_once")
-
-
-def _forced(setting: Setting) -> Setting:
-    return attrs.evolve(setting, allow_break=True)
-
-
 def _v1(why: str) -> Callable[[Vendor], str]:
     return lambda vendor: "" if vendor.page_format.stage == "2" else why
 
 
 def _v2(vendor: Vendor) -> str:
     return "" if vendor.page_format.stage == "1" else "v1 tables have no PASID, and their commands no GN (AMD-INV-7)"
-
-
-def _checked(vendor: Vendor) -> str:
-    if vendor.features.snp and vendor.page_format.stage == "2":
-        return ""
-    return "no RMP is consulted with these features (AMD-RMP-5, AMD-RMP-15)"
 
 
 def _erratum(vendor: Vendor) -> str:
@@ -279,37 +253,6 @@ def _unspread(step: Step) -> Step:
     return attrs.evolve(step, spread=[]) if isinstance(step, Store) else step
 
 
-_OWNERS: tuple[Mutant, ...] = (
-    Mutant(
-        "amd.rmp-mixed-under-2m",
-        (12,),
-        "the RMP turns mixed under a 2M entry that was never cut (AMD-RMP-11)",
-        at.HIDE_IN_PLACE,
-        _mixed,
-        lambda subject: without(subject, _uncut),
-        why_not=_checked,
-    ),
-    Mutant(
-        "amd.merge-over-4k-rmp",
-        (39,),
-        "leaves are merged to 2M over 4K RMP entries, under a trusted device (AMD-RMP-9)",
-        at.HIDE_REST_TRUSTED,
-        lambda _: {"C2", "N1", "S1"},
-        staged_as=_merging,
-        why_not=_checked,
-    ),
-    Mutant(
-        "amd.smash-under-trusted-device",
-        (12,),
-        "PSMASH after the cut, under a trusted device: in between entry and RMP differ in size (AMD-RMP-12)",
-        at.SHOW_TRUSTED,
-        lambda _: {"N1", "S1"},
-        staged_as=_forced,
-        why_not=_checked,
-    ),
-)
-
-
 _ROOTS: tuple[Mutant, ...] = (
     Mutant(
         "amd.grow-without-devtab-invalidation",
@@ -339,7 +282,7 @@ def mutants(page_format: PageFormat, features: AmdFeatures) -> Sequence[Mutant |
     return (
         *_COMMANDS,
         *_ENTRIES,
-        *_OWNERS,
+        *OWNER_MUTANTS,
         *_ROOTS,
         Harmless(
             "amd.unaligned-size-code",

@@ -24,6 +24,7 @@ from hitless.ownership import (
 from hitless.plan import Call, Own, Step, Store
 from hitless.units import align_down, align_up
 from hitless_amd.features import AmdFeatures
+from hitless_amd.rmp import RawRmp
 
 _4K, _2M = 12, 21
 
@@ -41,6 +42,7 @@ class Rmp(Ownership):
         self._snp = features.snp
         self._engine = features.engine
         self.size_classes = (_4K, _2M) if features.snp else ()  # AMD-RMP-8
+        self.raw = RawRmp(features.rmp_form)
         self._drops = "none" if features.rmpupdate_drops == "no" else features.rmpupdate_drops
         match = Policy("match", maps_private=True, boundary=Boundary(features.boundary), check_unit_lg2=_2M)
         wipe = Policy("wipe", maps_private=False)
@@ -104,7 +106,7 @@ class Rmp(Ownership):
         """What changes size together with its RMP entry, the firmware engine stores (AMD-RMP-13).
 
         A merge leaves cached pointers to the old table, whose 4K leaves no longer agree with the RMP: the engine drops
-        them before it lets requests go on (AMD-RMP-20).
+        them before it lets requests go on (AMD-RMP-21).
 
         Raises:
             Refused: there is no such engine.

@@ -6,7 +6,7 @@ from typing import Any
 
 from hitless.hardware.facts import HardwareFacts
 from hitless.pagetable import PageFormat
-from hitless.plugin import API, hookimpl
+from hitless.plugin import API, Capability, hookimpl
 from hitless.refresh.recipes import Recipes, SplitRules
 from hitless_amd import rules
 from hitless_amd.commands import AmdCommands
@@ -72,6 +72,14 @@ class AmdPlugin:
         from hitless_amd.mutants import mutants  # noqa: PLC0415 - only the checker needs them
 
         return mutants(page_format, features)
+
+    @hookimpl
+    def capabilities(self) -> Sequence[Capability]:
+        why = "without the firmware engine, RMP and IOPTE of a guest-owned 2M page change one after the other"
+        return [
+            Capability(f"amd.trusted-{kind}", "58151, capability bits 6 and 7; AMD-RMP-12", why, formats=("amd/v1",))
+            for kind in ("smash", "unsmash")
+        ]
 
     @hookimpl
     def spec_words(self) -> str:

@@ -12,7 +12,12 @@ _LARGEST_LEAF_LG2 = 30  # a hunk is no larger
 
 
 def split_rules(page_format: PageFormat, features: AmdFeatures) -> SplitRules:
-    """4K, 2M and 1G; size-7 runs up to 512M between them where they are asked for (AMD-LVL-12)."""
+    """4K, 2M and 1G; size-7 runs up to 512M between them where they are asked for (AMD-LVL-12).
+
+    Or 4K alone, which agrees with any RMP whose guest-owned entries are 4K too (AMD-RMP-25).
+    """
+    if features.nohugepages:
+        return SplitRules((page_format.leaf_lg2s[0],), "AMD-RMP-25")
     sizes = tuple(
         size.lg2
         for size in page_format.largest.leaf_sizes

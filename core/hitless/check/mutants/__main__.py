@@ -1,4 +1,7 @@
-"""Writes docs/mistakes.md to standard output: the mistakes that mutants of the installed vendors make."""
+"""Writes docs/mistakes.md to standard output: the mistakes that mutants of vendors make.
+
+``python -m hitless.check.mutants VENDOR...``; without a name those of all that are installed.
+"""
 
 import sys
 
@@ -6,5 +9,5 @@ from hitless.check.mutants.mistakes import page
 from hitless.plugin import VendorRegistry
 
 if __name__ == "__main__":
-    registry = VendorRegistry.installed()
+    registry = VendorRegistry.installed(sys.argv[1:] or None)
     sys.stdout.write(page(registry, sorted(registry.vendors)))

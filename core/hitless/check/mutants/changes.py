@@ -153,7 +153,7 @@ def _owes(vendor: Vendor) -> str:
     if ownership.invalidate_after and ownership.cached and checks_owners(vendor) and not own_drops(vendor):
         return ""
     if ownership.cached and checks_owners(vendor):
-        return "the owner change brings its own invalidation (generic.own-keeps-verdicts)"
+        return "the owner change brings its own invalidation (generic.owner-keeps-verdicts)"
     return "no verdict is cached with a translation, so that nothing is owed where no entry changes"
 
 
@@ -162,7 +162,7 @@ def _brings_its_own(vendor: Vendor) -> str:
     if not (ownership.cached and checks_owners(vendor)):
         return "no verdict is cached with a translation"
     if not own_drops(vendor):
-        return "an owner change invalidates nothing by itself (generic.no-invalidation-after-own)"
+        return "an owner change invalidates nothing by itself (generic.owner-without-invalidation)"
     return "an invalidation follows every owner change anyway" if ownership.invalidate_after else ""
 
 
@@ -261,7 +261,7 @@ RECIPE_MUTANTS: tuple[Mutant, ...] = (
 
 OWNER_MUTANTS: tuple[Mutant, ...] = (
     Mutant(
-        "generic.own-before-isolate",
+        "generic.owner-before-isolate",
         (12, 14),
         "owners change, and the hunk is split, before the mapping was isolated",
         at.HIDE_IN_PLACE,
@@ -270,7 +270,7 @@ OWNER_MUTANTS: tuple[Mutant, ...] = (
         why_not=_no_owner_before,
     ),
     Mutant(
-        "generic.refresh-before-own",
+        "generic.owner-after-refresh",
         (13,),
         "a page is mapped before it is the host's again",
         at.SHOW_IN_PLACE,
@@ -279,7 +279,7 @@ OWNER_MUTANTS: tuple[Mutant, ...] = (
         why_not=_harms,
     ),
     Mutant(
-        "generic.no-invalidation-after-own",
+        "generic.owner-without-invalidation",
         (24,),
         "nothing is invalidated after the owner change, because no entry changed",
         at.HIDE_CUT_IN_PLACE,
@@ -288,7 +288,7 @@ OWNER_MUTANTS: tuple[Mutant, ...] = (
         why_not=_owes,
     ),
     Mutant(
-        "generic.own-keeps-verdicts",
+        "generic.owner-keeps-verdicts",
         (21,),
         "the owner change does without its own invalidation",
         at.HIDE_CUT_IN_PLACE,

@@ -216,6 +216,7 @@ def _plan_as(stage: Stage, vendor: Vendor) -> None:
         assembler = domain.planner.assembler
         units = tuple(attrs.evolve(unit, encoder=vendor.commands) for unit in assembler.units)
         domain.planner.assembler = attrs.evolve(assembler, units=units, recipes=vendor.recipes)
+        domain.choreography = vendor.ownership
 
 
 # -- all of a vendor's

@@ -78,7 +78,8 @@ def _unmarked(subject: Subject, *, spread: bool) -> Subject | None:
 
     def each(_: Section, step: Step) -> Step:
         if isinstance(step, Store):
-            return attrs.evolve(step, spread=[]) if spread else attrs.evolve(step, fold=[])
+            nowhere = [(pa, 0) for pa, _ in step.fold]  # they do not go into the new word either
+            return attrs.evolve(step, spread=[]) if spread else attrs.evolve(step, fold=nowhere)
         return attrs.evolve(step, fold=[]) if isinstance(step, Release) else step
 
     return replaced(subject, each)

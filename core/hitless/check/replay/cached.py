@@ -130,6 +130,7 @@ class Port:
     vendor: Vendor
     places: list[Place] = field(factory=list)
     fenced: bool = False
+    held: bool = False
     stopped: str = ""
     pending: list[Drops] = field(factory=list)
     forgetting: list[DropsStructure] = field(factory=list)

@@ -116,8 +116,10 @@ def _not_as_granted(seen: Seen, subject: Subject) -> str | None:
 
 
 def _attributes(seen: Seen, subject: Subject) -> str | None:
-    """Attributes that differ from those that every mapping of the address space has."""
+    """Attributes that differ from those that mappings of the address space have there."""
     level_bits = subject.vendor.page_format.hardware_set(0)
-    if (seen.attrs ^ subject.truth.attrs) & ~level_bits:
-        return f"DMA has attributes {seen.attrs:#x} instead of {subject.truth.attrs & ~level_bits:#x}"
+    own = None if seen.run is None else seen.run.attrs
+    wanted = subject.truth.attrs if own is None else own
+    if (seen.attrs ^ wanted) & ~level_bits:
+        return f"DMA has attributes {seen.attrs:#x} instead of {wanted & ~level_bits:#x}"
     return None
