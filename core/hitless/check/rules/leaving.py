@@ -8,6 +8,7 @@ from attrs import define, field
 from hitless.check.engine import Engine
 from hitless.check.roots import Requester
 from hitless.check.rules.base import Rule
+from hitless.check.rules.outcomes import NothingStale
 from hitless.hardware.facts import Drops, DropsStructure, Effect
 from hitless.plan import Invalidate, Wait
 from hitless.units import SPACE, WORD_MAX
@@ -23,7 +24,7 @@ class DevicesLeave(Rule):
     """
 
     id: ClassVar[str] = "F1"
-    sentence: ClassVar[str] = "a device that has left an address space has nothing of it any more"
+    sentence: ClassVar[str] = NothingStale.sentence
     do: ClassVar[str] = "invalidate its structures, then all that it holds itself, and wait"
     _pending: dict[str, list[Effect]] = field(factory=dict)
     _gone: set[Requester] = field(factory=set)

@@ -21,7 +21,7 @@ from hitless.check.subject import Subject
 from hitless.errors import BadInput, BusError
 from hitless.plan import Barrier, Call, Fill, Invalidate, Own, Release, Store, StoreStructure, Wait
 from hitless.refresh.levels import table_levels
-from hitless.units import PAGE_LG2, align_down
+from hitless.units import PAGE_LG2, SPACE, align_down
 
 _MOST_TRIALS, _FEWEST_TRIALS, _MOST_STEPS = 1500, 40, 1 << 21
 """So many scripts are tried, but of long plans so few that no more steps than that are done, unless that is too few."""
@@ -158,6 +158,8 @@ class _Search:
         made = self._special()
         if made is not None:
             yield from made
+        elif self.violation.end - self.violation.start >= SPACE:
+            return  # of a device that has left, no single request
         elif isinstance(self.rule, OutcomeRule):
             if self.violation.where == "memory":
                 yield from self._by_walk()
