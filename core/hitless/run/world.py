@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import attrs
 from attrs import define, field
@@ -11,16 +11,18 @@ from attrs import define, field
 from hitless.config import Config, DomainConfig, StageConfig
 from hitless.config.attaching import Place, machines_of, places_of
 from hitless.config.check import GUEST_PA
-from hitless.errors import PluginError
+from hitless.errors import HitlessError, PluginError
 from hitless.guest_memfd.backing import make_backing
 from hitless.guest_memfd.conversion import Conversion
 from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd
 from hitless.guest_memfd.slots import Slot, Slots
-from hitless.hardware.dma import DmaEngine, Lane
+from hitless.hardware.dma import DmaEngine, Lane, near
 from hitless.iommufd import Area, Domain, DomainSettings, GuestPages, GuestStage, Ioas, build_stage
 from hitless.iommufd.attach import Behind
 from hitless.iommufd.live import attached
 from hitless.machine import Machine
+from hitless.machine.qemu.boards import GUEST_PA as EMULATED_GUEST_PA
+from hitless.machine.qemu.machine import QemuMachine, check_emulated, emulator_of
 from hitless.memory import PageAllocator
 from hitless.pagetable import count_leaves
 from hitless.plan import Step
@@ -28,8 +30,8 @@ from hitless.plugin import ConversionRecord, Vendor, VendorRegistry
 from hitless.run.checking import Check, PlanChecker
 from hitless.run.result import Row
 
+MachineName: TypeAlias = Literal["memory", "qemu"]
 _MANY_STEPS = 48
-_NEAR_SPANS = 8
 
 
 @define(eq=False)
@@ -60,20 +62,11 @@ class Station:
         self.checker.begin(conversion)
         prepared = self.domain.pending(conversion)
         changes = prepared.changes
-        levels = (prepared.grown or self.domain.root).page_format.levels
-        near = []
-        for change in [*changes.resize, *changes.cut, *changes.merge, *changes.wipe, *changes.place][:_NEAR_SPANS]:
-            level = levels[change.level]
-            lo = level.lo if change.kind in ("cut", "merge", "resize") or (change.old and change.kind == "wipe") else 0
-            lo = lo if lo > levels[0].lo else level.lo + level.bits
-            near.append((change.iova >> lo << lo, (change.iova >> lo << lo) + (1 << lo)))
-        for target in changes.owed[:_NEAR_SPANS]:
-            lo = max(target.leaf_lg2, levels[0].lo + levels[0].bits)
-            near.append((target.first >> lo << lo, (target.first >> lo << lo) + (1 << lo)))
         steps = sum(1 for _ in prepared.plan.steps())
         self.skip = max(1, steps // _MANY_STEPS)
         self.engine.rate = 12 if changes.cut or changes.resize else 1
-        self.engine.begin(conversion, [gpas for span in near for gpas in self.domain.gpas(*span)])
+        spans = near(changes, (prepared.grown or self.domain.root).page_format)
+        self.engine.begin(conversion, [gpas for span in spans for gpas in self.domain.gpas(*span)])
 
     def finish(self) -> Row:
         """The row, with everything counted."""
@@ -83,6 +76,8 @@ class Station:
         row.tables, row.tables_peak = self.tables.used_pages, self.tables.peak_pages
         row.leaves = dict(count_leaves(self.machine.arena, domain.vendor.page_format, domain.planner.root_pa))
         row.conflicts = sum(unit.conflicts for unit in domain.units)
+        if isinstance(self.machine, QemuMachine):
+            row.witnessed = attrs.asdict(self.machine.witnessed)
         row.freed_table_reads = sum(unit.freed_table_reads for unit in domain.units)
         return row
 
@@ -93,6 +88,7 @@ class World:
 
     guest: GuestMemfd
     stations: list[Station] = field(factory=list)
+    machines: list[Machine] = field(factory=list)
 
     def begin(self, conversion: Conversion) -> None:
         """A conversion starts: DMA turns to what its plans change."""
@@ -111,7 +107,7 @@ class World:
 
     def close(self) -> None:
         """Give all memory back."""
-        for machine in {id(station.machine): station.machine for station in self.stations}.values():
+        for machine in self.machines:
             machine.close()
 
 
@@ -128,12 +124,12 @@ def _tell(station: Station, record: ConversionRecord) -> None:
         ) from error
 
 
-def open_guest(config: Config) -> GuestMemfd:
-    """The guest of a configuration, with its owners at the start."""
+def open_guest(config: Config, base_pa: int = GUEST_PA) -> GuestMemfd:
+    """The guest of a configuration, with its owners at the start and its memory from an address on."""
     told = config.guest
     slots = Slots([Slot(each.gpa, each.offset, each.size) for each in told.slots])
     hunk_lg2 = told.hunk.bit_length() - 1
-    backing = make_backing(told.backing, GUEST_PA, slots.size, hunk_lg2)
+    backing = make_backing(told.backing, base_pa, slots.size, hunk_lg2)
     guest = GuestMemfd(slots, backing, hunk_lg2, page_size=told.page_size)
     if told.owner == "shared":
         for slot in slots.slots:
@@ -151,12 +147,18 @@ def open_world(
     strategy: str,
     seed: int,
     check: Check = "none",
+    machine: MachineName = "memory",
 ) -> World:
     """A guest with some of a configuration's domains, all mapped and with DMA ready; ``check``: which plans are."""
-    world = World(open_guest(config))
-    for group in machines_of(domains):
-        for each in _Opening(config, group, registry, world.guest, strategy, seed, check).stations():
-            world.stations.append(each)
+    world = World(open_guest(config) if machine == "memory" else open_guest(config, EMULATED_GUEST_PA))
+    try:
+        for group in machines_of(domains) if machine == "memory" else [[told] for told in domains]:
+            opening = _Opening(config, group, registry, world.guest, strategy, seed, check, machine)
+            world.machines.append(opening.machine)
+            world.stations.extend(opening.stations())
+    except BaseException:
+        world.close()
+        raise
     world.guest.watchers.append(world)
     return world
 
@@ -172,15 +174,44 @@ class _Opening:
     strategy: str
     seed: int
     check: Check
-    _vendors: dict[str, Vendor] = field(factory=dict)
-    _engines: dict[str, list[DmaEngine]] = field(factory=dict)
+    name: MachineName
+    machine: Machine = field(init=False)
+    _vendors: dict[str, Vendor] = field(factory=dict, init=False)
+    _engines: dict[str, list[DmaEngine]] = field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        for told in self.domains:
+            self._vendors[told.name] = self.registry.resolve(told.vendor, told.format, told.features, told.extensions)
+        table_bytes = sum(told.table_memory for told in self.domains)
+        if self.name == "memory":
+            self.machine = Machine(self.seed, table_bytes=table_bytes)
+        else:
+            self.machine = self._emulated(table_bytes)
+
+    def _emulated(self, table_bytes: int) -> QemuMachine:
+        """The machine of one domain, whose vendor gets the features that units have there.
+
+        Raises:
+            HitlessError: there is no such machine for it.
+        """
+        (told,) = self.domains
+        if told.stage1 is not None or told.pasid is not None:
+            raise HitlessError(
+                "the emulated machine has devices without PASIDs, and no guests' own tables",
+                who=told.name,
+                do="run this domain on the machine in memory",
+            )
+        features = {**emulator_of(self._vendors[told.name]).features, **told.features}
+        vendor = self.registry.resolve(told.vendor, told.format, features, told.extensions)
+        check_emulated(vendor)
+        self._vendors[told.name] = vendor
+        end = max(end for _, end, _ in self.guest.backing.pools())
+        return QemuMachine.of(vendor, self.seed, table_bytes=table_bytes, guest_bytes=end - EMULATED_GUEST_PA)
 
     def stations(self) -> Iterator[Station]:
         """The stations, each with its domain attached and mapped."""
-        for told in self.domains:
-            self._vendors[told.name] = self.registry.resolve(told.vendor, told.format, told.features, told.extensions)
+        machine = self.machine
         places = places_of(self.config, self.domains, lambda told: self._vendors[told.name])
-        machine = Machine(self.seed, table_bytes=sum(told.table_memory for told in self.domains))
         tables = machine.split_tables([told.table_memory for told in self.domains])
         nested = [told for told in self.domains if told.stage1 is not None]
         for start_pa, end_pa, _ in self.guest.backing.pools() if nested else ():
@@ -189,32 +220,27 @@ class _Opening:
         for told, own_tables in zip(self.domains, tables, strict=True):
             stage1 = None
             if told.stage1 is not None:
-                stage1 = self._stage1(told, told.stage1, machine, end)
+                stage1 = self._stage1(told, told.stage1, end)
                 end -= told.stage1.memory
-            yield self._station(told, machine, own_tables, places[told.name], stage1)
+            yield self._station(told, own_tables, places[told.name], stage1)
 
-    def _stage1(self, told: DomainConfig, stage: StageConfig, machine: Machine, end: int) -> GuestStage:
+    def _stage1(self, told: DomainConfig, stage: StageConfig, end: int) -> GuestStage:
         """The guest's own tables, in shared memory below ``end``."""
         start = end - stage.memory
         self.guest.set_owner(start, end, HOST)
         fmt = self.registry.resolve(told.vendor, stage.format, told.features, told.extensions).page_format
         view = ioas_of(self.config, stage.ioas) or Ioas.identity(self.guest.slots)
-        return build_stage(fmt, GuestPages(self.guest, machine.memory, start, end), view, told.pasid or 0)
+        return build_stage(fmt, GuestPages(self.guest, self.machine.memory, start, end), view, told.pasid or 0)
 
     def _station(
         self,
         told: DomainConfig,
-        machine: Machine,
         tables: PageAllocator,
         places: Sequence[Place],
         stage1: GuestStage | None,
     ) -> Station:
-        vendor, guest = self._vendors[told.name], self.guest
-        units = [machine.units.get(place.unit) or machine.add_unit(place.unit, vendor) for place in places]
-        attach = [
-            (unit, place.tag, [(each.id, each.ats) for each in place.devices])
-            for unit, place in zip(units, places, strict=True)
-        ]
+        vendor, guest, machine = self._vendors[told.name], self.guest, self.machine
+        attach = [self._attach(place, vendor) for place in places]
         domain = Domain.open(
             told.name,
             vendor,
@@ -229,7 +255,7 @@ class _Opening:
         )
         guest.notifiers.append(domain)
         tables.reset_peak()
-        engine = self._engine(domain, machine, attach, stage1)
+        engine = self._engine(domain, attach, stage1)
         row = Row(
             told.name,
             vendor.name,
@@ -250,16 +276,21 @@ class _Opening:
         domain.executor.between = station.between
         return station
 
-    def _engine(
-        self, domain: Domain, machine: Machine, attach: Sequence[Behind], stage1: GuestStage | None
-    ) -> DmaEngine:
+    def _attach(self, place: Place, vendor: Vendor) -> Behind:
+        """A unit, which other domains may be behind already, with this one's tag and devices."""
+        devices = self.machine.place([each.id for each in place.devices])
+        unit = self.machine.units.get(place.unit) or self.machine.add_unit(place.unit, vendor, devices)
+        ats = [each.ats for each in place.devices]
+        return unit, place.tag, list(zip(devices, ats, strict=True))
+
+    def _engine(self, domain: Domain, attach: Sequence[Behind], stage1: GuestStage | None) -> DmaEngine:
         """The DMA of a domain's devices; while a wait is polled, that of all domains behind the unit goes on."""
         lanes = [Lane(unit, each) for unit, each in attached(domain)]
         engine = DmaEngine(
             self.guest,
             lanes,
-            domain.default_attrs,
-            random.Random(machine.rng.random()),
+            None if isinstance(self.machine, QemuMachine) else domain.default_attrs,
+            random.Random(self.machine.rng.random()),
             domain.policy.maps_private,
             iovas=None if domain.view is None else domain.view.points,
             stage1_attrs=None if stage1 is None else stage1.attrs,
