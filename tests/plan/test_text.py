@@ -19,6 +19,7 @@ from hitless.plan import (
     Plan,
     Release,
     Store,
+    StoreStructure,
     Wait,
     format_plan,
     parse_plan,
@@ -47,6 +48,11 @@ steps = st.one_of(
     owns,
     st.builds(
         Call, names, words, words, st.lists(st.one_of(stores, owns, invalidates, waits), max_size=3), st.booleans()
+    ),
+    st.builds(
+        StoreStructure,
+        *(names, st.integers(0, 65535), st.none() | st.integers(0, 2**20 - 1), st.just("") | names, names, words),
+        *[st.lists(words, min_size=1, max_size=2).map(tuple)] * 2,
     ),
     st.builds(
         Release,
