@@ -8,7 +8,7 @@ from attrs import define
 from hitless.errors import CallFailed, UnitTimeout
 from hitless.guest_memfd.conversion import Conversion
 from hitless.pagetable import tables_below
-from hitless.plan import Barrier, Clean, Invalidate, Own, Release, Step, Wait
+from hitless.plan import Barrier, Call, Clean, Invalidate, Own, Release, Step, Wait
 from hitless.refresh.changes import Change
 from hitless.refresh.planner import Prepared
 
@@ -42,10 +42,11 @@ class Performer:
                 if conversion is None:
                     raise
                 self._fence(conversion, timeout.unit)
-                remaining = remaining[done.count :]
+                remaining = [*self.domain.executor.left, *remaining[done.count :]]
+                self.domain.executor.left.clear()
             except CallFailed as failed:
-                remaining = remaining[done.count :]
-                if failed.harmless and not _changes_owners(steps):
+                call, remaining = remaining[done.count - 1], remaining[done.count :]
+                if failed.harmless and not _changes_owners(steps) and not _only_closes(call):
                     refused = failed.what
                     remaining = list(self._closing(remaining, prepared))
                     continue
@@ -73,6 +74,8 @@ class Performer:
         for step in steps:
             match step:
                 case Barrier() | Clean() | Invalidate() | Wait():
+                    yield step
+                case Call() if _only_closes(step):
                     yield step
                 case Release(tables, fold):
                     stay = {
@@ -110,6 +113,11 @@ class Performer:
 def _changes_owners(steps: Sequence[Step]) -> bool:
     """Whether it is the section in which owners change: what the guest was told by then cannot be taken back."""
     return any(isinstance(step, Own) for step in steps)
+
+
+def _only_closes(step: Step) -> bool:
+    """Whether a step is a call that only invalidates and waits: without it, what was replaced stays in use."""
+    return isinstance(step, Call) and all(isinstance(effect, Invalidate | Wait) for effect in step.effects)
 
 
 class _Progress:

@@ -150,6 +150,10 @@ class Ownership(Protocol):
         """
         return None
 
+    def close(self, commands: Sequence[Invalidate | Wait]) -> Sequence[Step]:
+        """Who sends the commands that close a round of stores: the host, where nothing else is said."""
+        return commands
+
     def initial(self, table: OwnerTable, start_pa: int, end_pa: int, owner: int, hunk_lg2: int) -> None:
         """Enter memory that is guest-owned (or host-owned) from the start, in entries no larger than a hunk."""
         ...

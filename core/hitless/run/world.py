@@ -173,7 +173,12 @@ def _open_station(
     machine.tables.reset_peak()
     lanes = [Lane(unit, unit.attachments[device, None]) for unit, _, devices in attach for device, _ in devices]
     engine = DmaEngine(
-        guest, lanes, domain.default_attrs, random.Random(machine.rng.random()), domain.policy.maps_private
+        guest,
+        lanes,
+        domain.default_attrs,
+        random.Random(machine.rng.random()),
+        domain.policy.maps_private,
+        maps_shared=domain.policy.maps_shared,
     )
     row = Row(
         told.name,
