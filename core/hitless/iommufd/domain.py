@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
+import attrs
 from attrs import define, field, frozen
 
 from hitless.errors import HitlessError, UnitTimeout
@@ -131,6 +132,9 @@ class Domain:
                 who=vendor.name,
                 do=f"choose one of {', '.join(vendor.ownership.policies)}",
             )
+        policy = vendor.ownership.policies[policy_name]
+        if not policy.maps_shared:
+            settings = attrs.evolve(settings, trusted=True)  # nobody else's requests are translated by such tables
         if stage1 is not None:
             check_nesting(vendor)
         fmt = vendor.page_format
@@ -168,7 +172,6 @@ class Domain:
         units = [unit for unit, _, _ in attach]
         planner = Planner(memory, tables, assembler, root, rules_for=rules_for)
         executor = Executor(memory, tables, {unit.name: unit for unit in units}, owners)
-        policy = vendor.ownership.policies[policy_name]
         domain = cls(
             name,
             vendor,
@@ -365,8 +368,8 @@ class Domain:
         return PlanRequest(
             self.iovas(conversion.ranges),
             lambda start, end: self.layout(start, end, after),
-            wipe_first=not self.policy.maps_private,
-            owed=self.iovas(changed) if self.vendor.ownership.invalidate_after and self.policy.maps_private else (),
+            wipe_first=self.policy.wipes,
+            owed=self.iovas(changed) if self.vendor.ownership.invalidate_after and not self.policy.wipes else (),
             merge=self.settings.merge == "at_once",
             remap=self.settings.strategy == "unmap-remap",
             owned=after is None,

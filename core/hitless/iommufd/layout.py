@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import attrs
 
 from hitless.guest_memfd.conversion import Conversion
-from hitless.guest_memfd.guest import HOST, GuestMemfd, GuestRun
+from hitless.guest_memfd.guest import GuestMemfd, GuestRun
 from hitless.hardware.vendor import Vendor
 from hitless.iommufd.ioas import Ioas
 from hitless.ownership import Boundary, Policy
@@ -48,7 +48,7 @@ def segments(runs: Iterable[GuestRun], policy: Policy, attributes: int, start: i
                     yield last
                 last = Segment(at, at, None, 0)
             last = last._replace(end=run.start)
-        oa = run.pa if policy.maps_private or run.owner == HOST else None
+        oa = run.pa if policy.maps(run.owner) else None
         if last.start < last.end and _joins(policy, last, run.start, oa, last_owner, run.owner):
             last = last._replace(end=run.end)
         else:

@@ -153,14 +153,15 @@ class Call:
     Args:
         op: the request (``PSMASH_IO``, ``TDH.MEM.PAGE.DEMOTE``, ...).
         start_pa, end_pa: the physical range that it is about.
-        effects: what it does, in order: it changes owners and entries of tables, and may invalidate what is cached.
+        effects: what it does, in order: it changes owners and entries of tables, and may invalidate what is cached. A
+            store settles at once where requests are held, else with a barrier, as anywhere.
         held: requests are held until it answers, so that none sees what lies between two effects.
     """
 
     op: str
     start_pa: int
     end_pa: int
-    effects: list["Store | Own | Invalidate | Wait"] = field(factory=list)
+    effects: list["Store | Clean | Barrier | Own | Invalidate | Wait"] = field(factory=list)
     held: bool = False
 
 

@@ -190,7 +190,7 @@ def _continue(step: Step | None, line: str) -> bool:
     match step, line.split():
         case Call(), ["does", *_]:
             effect = _parse_step(line.removeprefix("does "))
-            if not isinstance(effect, Store | Own | Invalidate | Wait):
+            if not isinstance(effect, Store | Clean | Barrier | Own | Invalidate | Wait):
                 return False
             step.effects.append(effect)
         case Fill(), ["run", pa, count, first, increment]:

@@ -292,6 +292,7 @@ class _Opening:
             None if isinstance(self.machine, QemuMachine) else domain.default_attrs,
             random.Random(self.machine.rng.random()),
             domain.policy.maps_private,
+            maps_shared=domain.policy.maps_shared,
             iovas=None if domain.view is None else domain.view.points,
             stage1_attrs=None if stage1 is None else stage1.attrs,
         )
