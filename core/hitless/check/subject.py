@@ -177,6 +177,7 @@ class Subject:
         steps: everything that the plan does, in order, with its section.
         name: for people.
         together: the steps are those of several plans, interleaved.
+        in_use: physical ranges that units use beside tables: queues, fault records, structures.
     """
 
     vendor: Vendor
@@ -190,6 +191,7 @@ class Subject:
     steps: Sequence[tuple[Section, Step]]
     name: str = ""
     together: bool = False
+    in_use: Sequence[tuple[int, int]] = ()
     root_level: int = -1
 
     def begin(self, iova: int) -> Position | WalkFault:
