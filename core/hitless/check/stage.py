@@ -277,6 +277,7 @@ def subject_of(
         domain.settings.trusted,
         steps,
         domain.name,
+        in_use=[each for unit in domain.units for each in (*unit.reads, *unit.writes)],
     )
 
 
