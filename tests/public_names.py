@@ -56,9 +56,9 @@ def lines() -> Iterator[str]:
 
 def _methods(kind: type) -> Iterator[str]:
     for name, value in sorted(vars(kind).items()):
-        value = getattr(value, "__func__", value)  # class and static methods
-        if not name.startswith("_") and inspect.isfunction(value):
-            yield f"{name}{_arguments(value)}"
+        function = getattr(value, "__func__", value)  # class and static methods
+        if not name.startswith("_") and inspect.isfunction(function):
+            yield f"{name}{_arguments(function)}"
 
 
 def _arguments(value: object) -> str:
