@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -122,6 +124,27 @@ def test_one_translation_step_by_step(hitless, image):
     assert text.out.rstrip().endswith("=> 0x8234 RW, leaf 4K")
     missing = hitless("inspect", image, *TABLES, "--iova", "0x5000")
     assert (missing.status, missing.out.rstrip().splitlines()[-1]) == (0, "=> not-present")
+
+
+def test_a_write_only_page_is_translated(hitless, tmp_path):
+    """What may only be written is explained as a write."""
+    memory = Pages()
+    memory.put(ROOT, 0x10_1000 | 2 << 9 | 1 | RW)
+    memory.put(0x10_1000, 0x20_0000 | 1 | 1 << 62)
+    memory.put(0x8_0000, 3 | 3 << 9 | ROOT | RW, 7, 0, 0)
+    memory.write(tmp_path / "ram")
+    for tables in (TABLES, ("--from", "amd/device-table@0x80000", "--device", "0")):
+        found = hitless("inspect", tmp_path / "ram", *tables, "--iova", "0x1234")
+        assert found.out.rstrip().endswith("=> 0x201234 -W, leaf 2M")
+
+
+def test_shells_complete(hitless, tmp_path):
+    """Click's own completion, through the environment: commands, and options of one of them."""
+    for words, expected in (("hitless insp", "inspect"), ("hitless inspect --fr", "--from")):
+        told = {"_HITLESS_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        command = [sys.executable, "-c", "from hitless.cli import main; main()"]
+        done = subprocess.run(command, env={**os.environ, **told}, capture_output=True, text=True, check=True)
+        assert f"plain,{expected}" in done.stdout.splitlines()
 
 
 def test_findings_make_status_1(hitless, image):

@@ -7,6 +7,7 @@
 | toml | parsed; if the first line is ``# config`` it is loaded as a configuration too |
 | sh | parsed by the shell; ``make`` lines name targets of the Makefile |
 | json | parsed |
+| mermaid | a sequence diagram: each line is one that Mermaid draws, between participants that were named |
 | text, diff | shown only |
 
 Anything else is a failure. In expected output a line ``...`` stands for any lines, and ``[..]`` for any
@@ -28,7 +29,7 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
 SHOWN_ONLY = {"text", "diff"}
-LANGUAGES = {"python", "console", "toml", "sh", "json"} | SHOWN_ONLY
+LANGUAGES = {"python", "console", "toml", "sh", "json", "mermaid"} | SHOWN_ONLY
 TIMEOUT_SECONDS = 300
 
 
@@ -207,6 +208,25 @@ def test_json_blocks(block):
     """A json block parses."""
     if block is not None:
         json.loads(block.text)
+
+
+_ARROW = re.compile(r"(\w+)(?:->>|-->>)(\w+): \S.*")
+
+
+@each("mermaid")
+def test_mermaid_blocks(block):
+    """A diagram's arrows and notes name participants that it declares, and there is nothing else in it."""
+    if block is None:
+        return
+    first, *lines = block.text.splitlines()
+    assert first == "sequenceDiagram"
+    known = {match[1] for line in lines if (match := re.fullmatch(r"participant (\w+) as \S.*", line.strip()))}
+    for line in map(str.strip, lines):
+        arrow = _ARROW.fullmatch(line)
+        if arrow:
+            assert {arrow[1], arrow[2]} <= known, line
+        else:
+            assert line.startswith("participant ") or re.fullmatch(r"Note over H: \S.*", line), line
 
 
 @each("sh")

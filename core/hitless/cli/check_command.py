@@ -12,10 +12,10 @@ from hitless.check.mutants.running import all_mutants
 from hitless.check.scenarios import SCENARIOS
 from hitless.check.suite import feature_sets
 from hitless.cli.check_config import config_tasks
-from hitless.cli.check_table import show_findings, show_refusals, tell_broken
+from hitless.cli.check_table import report_of, show_findings, show_refusals, tell_broken
 from hitless.cli.main import STATUS, again
 from hitless.cli.options import given_features
-from hitless.cli.output import json_option, write_json
+from hitless.cli.output import json_option, report_option, write_json, write_report
 from hitless.cli.progress import progress_bars
 from hitless.cli.text import plain
 from hitless.config import open_registry
@@ -47,6 +47,7 @@ _SMALL = 60
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes at once.  [default: one a processor]")
 @click.option("--replay", metavar="FILE.py", help="Write the first violation as a program that replays it.")
 @click.option("--quiet", is_flag=True, help="No progress, no tables.")
+@report_option
 @json_option
 @click.pass_context
 def command(
@@ -64,6 +65,7 @@ def command(
     replay: str | None,
     quiet: bool,
     json_file: str | None,
+    report_file: str | None,
 ) -> int:
     """Check plans over every interleaving of DMA, walks, caches and commands.
 
@@ -73,7 +75,7 @@ def command(
     \b
     hitless check --vendor amd --scenario one-page-in-2m
     hitless check --mutants --deletion
-    hitless check --mutant generic.no-wait --vendor intel --replay no_wait.py
+    hitless check --mutant generic.no-wait --vendor intel --replay no_wait.py --report no_wait.html
     """
     kinds: list[Kind] = ["mutants"] if mutants or mutant else []
     kinds += ["deletions"] if deletion else []
@@ -91,6 +93,8 @@ def command(
     wrong = any(each.rules for each in found.mutants) if mutant else found.wrong
     status = 1 if wrong else 2 if problems else 0
     ctx.meta[STATUS] = status
+    if report_file is not None:
+        write_report(report_file, report_of(found))
     _report(found, problems, json_file, replay, quiet=quiet, told_mutant=mutant is not None)
     return status
 

@@ -8,6 +8,8 @@ import click
 from hitless.check.findings import Findings, Refused, Told
 from hitless.cli.output import console, table
 from hitless.cli.text import plain
+from hitless.report.build import StoryPicture, check_page
+from hitless.report.page import Page
 
 _MOST = 10
 
@@ -78,10 +80,28 @@ def _same(told: Told, refused: Refused) -> bool:
 def show_findings(found: Findings) -> None:
     """Tables: scenarios, mutants, harmless changes, deletions; those that there are."""
     out = console()
-    for columns, rows in (_scenarios(found), _mutants(found), _deletions(found)):
-        if rows:
-            out.print(table(columns, rows, figures=True))
-            out.print()
+    for _, columns, rows in tables_of(found):
+        out.print(table(columns, rows, figures=True))
+        out.print()
+
+
+def report_of(found: Findings) -> Page:
+    """Each told violation as a timeline, those of refused plans and of mutants too, and the tables."""
+    told = _first_of_each([*found.broken, *found.forced])
+    stories = [
+        StoryPicture(f"{each.format}, {each.scenario}", each.rule, each.story.lines, str(each.story)) for each in told
+    ]
+    return check_page(tables_of(found), stories)
+
+
+def tables_of(found: Findings) -> list[tuple[str, list[str], list[list[str]]]]:
+    """The tables that have rows, each with its title."""
+    made = {
+        "Scenarios": _scenarios(found),
+        "Mutants and harmless changes": _mutants(found),
+        "Left-out steps": _deletions(found),
+    }
+    return [(title, columns, rows) for title, (columns, rows) in made.items() if rows]
 
 
 def _scenarios(found: Findings) -> tuple[list[str], list[list[str]]]:

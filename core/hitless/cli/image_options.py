@@ -10,6 +10,7 @@ from attrs import frozen
 from hitless.cli.options import given_features
 from hitless.config import open_registry
 from hitless.errors import BadInput
+from hitless.hardware.structures import RootRegister
 from hitless.inspect.opening import Asked, register_of, start_of
 from hitless.memory.images import ImageMemory, Segment, open_image, parse_segment
 from hitless.plugin import VendorRegistry
@@ -156,10 +157,34 @@ def read_image(path: str, where: Where) -> ImageMemory:
 
 
 def features_of(where: Where, vendor: str) -> Mapping[str, Any]:
-    """The features that --set gives, without further registers."""
+    """The features that --set gives, in their own names or by registers that tell them."""
     registry = open_registry(None, [vendor])
-    beside = register_of(registry, where.start[0])[1].beside if where.start is not None else ()
-    return given_features(registry, vendor, [each for each in where.settings if each.partition("=")[0] not in beside])
+    if where.start is None:
+        return given_features(registry, vendor, where.settings)
+    given = _Given.of(where.settings, register_of(registry, where.start[0])[1])
+    return {**given.told, **given_features(registry, vendor, given.features, given.told)}
+
+
+@frozen
+class _Given:
+    """What --set says beside a register: other registers, what registers tell of the hardware, and features."""
+
+    beside: Mapping[str, int]
+    told: Mapping[str, Any]
+    features: Sequence[str]
+
+    @classmethod
+    def of(cls, settings: Sequence[str], register: RootRegister) -> "_Given":
+        beside, told, features = dict[str, int](), dict[str, Any](), []
+        for each in settings:
+            key, _, text = each.partition("=")
+            if key in register.beside:
+                beside[key] = Word().convert(text, None, None)
+            elif key in register.tells:
+                told |= register.tells[key](Word().convert(text, None, None))
+            else:
+                features.append(each)
+        return cls(beside, told, features)
 
 
 def asked(where: Where, features: Mapping[str, Any] | None = None) -> Asked:
@@ -189,11 +214,9 @@ def _from_register(where: Where, name: str, value: int, implied: Mapping[str, An
     vendor = name.partition("/")[0]
     registry: VendorRegistry = open_registry(None, [vendor])
     _, register = register_of(registry, name)
-    given = (each.partition("=")[::2] for each in where.settings)
-    beside = {key: Word().convert(text, None, None) for key, text in given if key in register.beside}
-    defaults = {**register.features, **implied}
-    settings = [each for each in where.settings if each.partition("=")[0] not in register.beside]
-    features = {**defaults, **given_features(registry, vendor, settings, defaults)}
+    given = _Given.of(where.settings, register)
+    defaults = {**register.features, **implied, **given.told}
+    features = {**defaults, **given_features(registry, vendor, given.features, defaults)}
     resolved = registry.resolve(vendor, "", features)
-    base = start_of(register, vendor, name, value, beside)
+    base = start_of(register, vendor, name, value, given.beside)
     return Asked(resolved, None, base, name, where.device, where.pasid)

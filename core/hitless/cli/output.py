@@ -15,6 +15,7 @@ from rich.text import Text
 
 from hitless.cli.text import plain
 from hitless.errors import BadInput
+from hitless.report.page import Page
 
 
 class _Console(Console):
@@ -62,6 +63,39 @@ json_option = click.option(
     metavar="FILE|-",
     help="Write JSON; with - standard output holds nothing else.",
 )
+
+
+class ReportTarget(JsonTarget):
+    """Where a report goes: a page, or its first figure alone."""
+
+    name = "FILE.html|FILE.svg"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        target = super().convert(value, param, ctx)
+        if Path(target).suffix not in (".html", ".svg"):
+            self.fail(f"{plain(target)!r} must end with .html (a page) or .svg (its first figure)", param, ctx)
+        return target
+
+
+report_option = click.option(
+    "--report",
+    "report_file",
+    type=ReportTarget(),
+    metavar="FILE.html|FILE.svg",
+    help="Write pictures: one page that needs nothing else, or its first figure.",
+)
+
+
+def write_report(target: str, page: Page) -> None:
+    """Write a page, or its first figure.
+
+    Raises:
+        BadInput: the file cannot be written, or there is no figure.
+    """
+    content = page.html() if target.endswith(".html") else page.figure()
+    if content is None:
+        raise BadInput(f"there is no figure for {target!r}", do="write a page: FILE.html")
+    write_text(target, content)
 
 
 def write_json(target: str, data: Mapping[str, Any]) -> None:

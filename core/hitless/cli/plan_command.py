@@ -10,7 +10,7 @@ from hitless.check import Report
 from hitless.cli.image_options import Where, asked, features_of, read_image, tables_of_image
 from hitless.cli.main import again
 from hitless.cli.options import configured, set_up
-from hitless.cli.output import write_json
+from hitless.cli.output import report_option, write_json, write_report
 from hitless.cli.text import plain
 from hitless.config import Backing, open_registry
 from hitless.errors import BadInput
@@ -20,6 +20,7 @@ from hitless.inspect.owners import Owners, read_owner_list
 from hitless.inspect.wording import devices_text
 from hitless.plan import Section, Step, format_step
 from hitless.refresh.levels import table_levels
+from hitless.report.build import PlanPicture, plan_page
 from hitless.run import PlannedDomain, plan_conversions, plan_on_image
 from hitless.units import Range, parse_range
 
@@ -53,6 +54,7 @@ class _Conversion(click.ParamType[Any]):
 @click.option("--check", is_flag=True, help="Check each plan over every interleaving of DMA, caches and commands.")
 @click.option("--image", "image_file", metavar="IMAGE", help="Plan on the tables of this memory image, and check it.")
 @click.option("--owners", metavar="FILE", help="Who owns physical memory, as `hitless audit` takes it; with --image.")
+@report_option
 @configured
 @tables_of_image
 def command(
@@ -67,6 +69,7 @@ def command(
     backing: Backing | None,
     allow_break: bool,
     json_file: str | None,
+    report_file: str | None,
 ) -> int:
     """Print the plan of a conversion on a fresh guest, or on the tables of an image; nothing is changed.
 
@@ -76,6 +79,7 @@ def command(
     \b
     hitless plan --convert 0x40000000+4K:shared --vendor amd
     hitless plan --convert 0x40000000+2M:shared --convert 0x40001000+4K:private --backing separate
+    hitless plan --convert 0x40000000+4K:shared --vendor amd --check --report plan.html
     hitless plan --image host.lime --format amd/v1 --root 0x100000 --convert 0x40001000+4K:shared
 
     With --image the ranges are IOVAs, each plan is for the tables as they stand, and memory stays where it is.
@@ -100,6 +104,8 @@ def command(
     if json_file is not None:
         data = {"hitless": __version__, "schema": "plan/1", "plans": [_as_json(each) for each in planned]}
         write_json(json_file, data)
+    if report_file is not None:
+        write_report(report_file, plan_page([_picture(each) for each in planned]))
     if json_file != "-":
         for each in planned:
             _show(each)
@@ -162,6 +168,16 @@ def _show(planned: PlannedDomain) -> None:
     if planned.report is not None:
         click.echo(f"# {_checked(planned.report)}")
     click.echo()
+
+
+def _picture(planned: PlannedDomain) -> PlanPicture:
+    """What a report shows of a plan."""
+    ranges = ", ".join(map(str, planned.ranges))
+    title = f"{planned.domain}: {planned.vendor.page_format.name}, {ranges} to {planned.owner}"
+    verdict = "not checked" if planned.report is None else _checked(planned.report)
+    if planned.plan is None:
+        verdict = f"refused: {planned.refusal}" if planned.refusal else "nothing changes"
+    return PlanPicture(title, planned.plan, verdict, planned.story)
 
 
 def _checked(report: Report) -> str:

@@ -8,14 +8,15 @@ import click
 
 from hitless.cli.main import STATUS, again
 from hitless.cli.options import configured, set_up
-from hitless.cli.output import write_json
+from hitless.cli.output import report_option, write_json, write_report
 from hitless.cli.progress import progress_bars
 from hitless.cli.run_table import show_result
 from hitless.cli.text import plain
 from hitless.config import Backing
 from hitless.errors import BadInput
 from hitless.guest_memfd.log import LogFile, highest_end, open_log
-from hitless.run import Check, RunResult, run_log
+from hitless.report.build import run_page
+from hitless.run import Check, Row, RunResult, run_log
 from hitless.units import align_up
 
 _GIB_LG2 = 30
@@ -51,6 +52,7 @@ class _Which(click.Choice[str]):
     help="Check plans over every interleaving: sampled (default), the first 50 and every 50th; or all.",
 )
 @click.option("--quiet", is_flag=True, help="No progress, no tables.")
+@report_option
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -66,6 +68,7 @@ def command(
     limit: int | None,
     check: Check | None,
     quiet: bool,
+    report_file: str | None,
 ) -> int:
     """Run a conversion LOG (plain or gzip, - for standard input) with DMA in flight.
 
@@ -75,6 +78,7 @@ def command(
     \b
     hitless run examples/short.log
     hitless run trace.log.gz --vendor amd --strategy refresh --strategy unmap-remap
+    hitless run trace.log.gz --report run.html
     """
     with open_log(log) as opened:
         setup = set_up(config_file, vendors, memory, backing, allow_break, lambda: _memory_of(opened))
@@ -87,12 +91,16 @@ def command(
                 seed=seed,
                 limit=limit,
                 check=check or "none",
+                pictures=report_file is not None,
                 progress=progress,
             )
     status = result.status or (2 if setup.problems else 0)
     ctx.meta[STATUS] = status
     if json_file not in (None, "-"):
         write_json(json_file, result.as_json())
+    if report_file is not None:
+        rows = [(_name(row, result), row.as_json(), row.picture) for row in result.rows]
+        write_report(report_file, run_page(rows, Path(log).name))
     stories = [row.story for row in result.rows if row.strategy in result.deciding and row.story]
     for problem in [*setup.problems, *result.problems, *stories, *_broken_rules(result)]:
         click.echo(plain(problem), err=True)
@@ -103,6 +111,12 @@ def command(
     elif not quiet:
         show_result(result)
     return status
+
+
+def _name(row: Row, result: RunResult) -> str:
+    """A domain's name, with its strategy where there are several."""
+    several = len({each.strategy for each in result.rows}) > 1
+    return f"{row.domain} ({row.strategy})" if several else row.domain
 
 
 def _is_stream(log: str) -> bool:

@@ -214,12 +214,14 @@ class RootRegister(NamedTuple):
             hardware has, so these are the values that refuse least.
         beside: further registers that it takes, by name, each with what it is; values come from people.
         base: from its value, and those of ``beside``, to the base that :meth:`Structures.start` takes.
+        tells: registers that say what the hardware has, by name: from a value to features. People may give them.
     """
 
     title: str
     features: Mapping[str, Any] = {}
     beside: Mapping[str, str] = {}
     base: Callable[[int, Mapping[str, int]], int] = _alone
+    tells: Mapping[str, Callable[[int], Mapping[str, Any]]] = {}
 
 
 class OwnerRun(NamedTuple):

@@ -59,6 +59,7 @@ class Unit:
         structures: what stands before the page tables; None: nothing that is modelled.
         structure_memory: where they come from.
         idle: called while a wait is polled: the rest of the machine goes on.
+        held: requests are held, so that it does not.
         requests: its caches and walker.
         stopped: the command that it refused, with the reason: its queue goes no further.
         completes_later: requests may go on for a while after they were translated.
@@ -79,6 +80,7 @@ class Unit:
     attachments: dict[Requester, Attachment] = field(factory=dict)
     in_flight: list[Request] = field(factory=list)
     fenced: bool = False
+    held: bool = False
     hung: bool = False
     stopped: tuple[Words, str] | None = None
     completes_later: bool = True
@@ -153,7 +155,8 @@ class Unit:
             )
         if polls >= _POLLS:
             raise UnitTimeout(self.name, polls)
-        self.idle()
+        if not self.held:
+            self.idle()
         if not self.hung:
             self.process()
         return polls + 1

@@ -5,7 +5,7 @@ from typing import Any
 from hitless.errors import BusError
 from hitless.explain import explain_fields, explain_structure
 from hitless.hardware.structures import StageRoot
-from hitless.hardware.walker import Refusal, Seen, Translation, no_memory, translate
+from hitless.hardware.walker import Refusal, Seen, Translation, Walked, no_memory, translate
 from hitless.inspect.findings import Finding, Findings
 from hitless.inspect.opening import Opened, Space
 from hitless.inspect.space import Readable
@@ -19,19 +19,27 @@ _ILLEGAL = ("reserved", "address-size", "range")
 def explain_translation(
     memory: Readable, opened: Opened, space: Space | None, device: int, iova: int
 ) -> dict[str, Any]:
-    """Every read on the way of a request for reading, what it says, and where it ends.
+    """Every read on the way of a request, what it says, and where it ends; it writes where reading is not allowed.
 
     ``space``: tables without structures before them; None: start from the register, for ``device``.
     """
     if space is not None:
         trace, outcome = _tables(memory, space.fmt, space.reader.root_pa, iova)
     else:
-        walked = translate(
-            memory.load, opened.asked.structures, opened.asked.base, device, iova, pasid=opened.asked.pasid
-        )
+        walked = _walked(memory, opened, device, iova)
         trace, outcome = walked.trace, walked.outcome
     steps = [_step(seen, opened, trace) for seen in trace]
     return {"iova": f"{iova:#x}", "steps": steps, **_outcome(outcome, iova, opened.findings)}
+
+
+def _walked(memory: Readable, opened: Opened, device: int, iova: int) -> Walked:
+    """The walk from the register on."""
+    what = opened.asked
+    found = translate(memory.load, what.structures, what.base, device, iova, pasid=what.pasid)
+    if isinstance(found.outcome, Refusal) and found.outcome.kind == "permission":
+        writes = translate(memory.load, what.structures, what.base, device, iova, pasid=what.pasid, write=True)
+        return writes if isinstance(writes.outcome, Translation) else found
+    return found
 
 
 def _tables(memory: Readable, fmt: PageFormat, root: int, iova: int) -> tuple[list[Seen], Translation | Refusal]:

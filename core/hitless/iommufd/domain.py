@@ -185,7 +185,7 @@ class Domain:
             stage1,
         )
         executor.owners = domain.performer
-        executor.covered = domain._covered
+        executor.covered = domain.covers
         try:
             attach_all(behind, stage1)
             domain._start()
@@ -420,7 +420,7 @@ class Domain:
         self.cuts += len(changes.cut) + len(changes.cut_together)
         self.merges += len(changes.merge) + len(changes.merge_together)
 
-    def _covered(self, unit: str, words: Words) -> int:
+    def covers(self, unit: str, words: Words) -> int:
         """4K pages that an encoded command covers of the domain's own stage, as the vendor's own decoder tells."""
         pages, own = 0, self.vendor.page_format.stage
         for effect in self.vendor.commands.decode(words):

@@ -1,6 +1,6 @@
 """The executor: does a plan's steps, one after the other, on memory and units."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from attrs import define, field
@@ -14,10 +14,11 @@ from hitless.refresh.commands import Words
 
 
 class Port(Protocol):
-    """What the executor needs of a unit."""
+    """What the executor needs of a unit; ``held``: no request is made, whatever it waits for."""
 
     name: str
     fenced: bool
+    held: bool
 
     def submit(self, words: Words) -> None:
         """Write one command to the queue and ring the doorbell; waits for room in a full queue."""
@@ -137,10 +138,7 @@ class Executor:
         for _ in range(_CALLS):
             self.counters.calls += 1
             answer = self.firmware(call, done)
-            for effect in call.effects[done : done + answer.done]:
-                self._do(effect)
-                if not call.held:
-                    self.between(None)
+            self._serve(call, call.effects[done : done + answer.done])
             done += answer.done
             if done == len(call.effects):
                 return
@@ -148,6 +146,19 @@ class Executor:
                 raise CallFailed(call.op, done, answer.refused, where=format_step(call))
             self.between(None)
         raise CallFailed(call.op, done, "", where=format_step(call))
+
+    def _serve(self, call: Call, effects: Sequence[Step]) -> None:
+        """What firmware does in one go; between two such, requests go on."""
+        for port in self.ports.values():
+            port.held = call.held
+        try:
+            for effect in effects:
+                self._do(effect)
+                if not call.held:
+                    self.between(None)
+        finally:
+            for port in self.ports.values():
+                port.held = False
 
     def _fill(self, fill: Fill) -> None:
         for run in fill.runs:

@@ -8,6 +8,7 @@ from attrs import asdict, define, field
 from hitless import __version__
 from hitless.hardware.dma import DmaCounters
 from hitless.refresh.executor import Counters
+from hitless.report.build import RunPicture
 from hitless.units import lg2_text
 
 
@@ -41,6 +42,7 @@ class Row:
     Args:
         checked, check_violations: plans that were checked, and by rule what broke in them.
         story: of the first of these violations, told.
+        picture: what a report shows, if one was asked for.
     """
 
     domain: str
@@ -67,6 +69,7 @@ class Row:
     check_violations: Counter[str] = field(factory=Counter)
     story: str = ""
     seconds: float = 0.0
+    picture: RunPicture | None = None
 
     @property
     def violations(self) -> dict[str, int]:

@@ -17,6 +17,7 @@ from hitless.guest_memfd.log import LogConversion, LogFile, open_log, read_log
 from hitless.plugin import VendorRegistry
 from hitless.processes import side_by_side
 from hitless.run.checking import Check
+from hitless.run.pictures import Sampler
 from hitless.run.result import LogCounts, Row, RunResult
 from hitless.run.world import World, open_world
 from hitless.units import size_text
@@ -39,6 +40,7 @@ class _Pass:
     counts: LogCounts = field(factory=LogCounts)
     problems: list[str] = field(factory=list)
     more: int = 0
+    sampler: Sampler | None = None
 
     def run(self, log: LogFile, limit: int | None, progress: Callable[[int], None]) -> list[Row]:
         """All conversions, one after the other; a line that cannot be read ends the pass, and what was done stands."""
@@ -47,6 +49,8 @@ class _Pass:
         try:
             for number, conversion in enumerate(reader, 1):
                 self._convert(conversion)
+                if self.sampler is not None:
+                    self.sampler.after(number)
                 if number % 64 == 0:
                     progress(number)
         except BadInput as error:
@@ -59,6 +63,10 @@ class _Pass:
         self.counts.lines = counts.lines
         self.counts.cut_lines, self.counts.ignored_lines = counts.cut_lines, counts.ignored_lines
         rows = [station.finish() for station in self.world.stations]
+        if self.sampler is not None:
+            total = self.counts.conversions + self.counts.unchanged + self.counts.outside
+            for row, picture in zip(rows, self.sampler.pictures(total), strict=True):
+                row.picture = picture
         for row in rows:
             row.seconds = time.perf_counter() - begun
         if self.more:
@@ -146,9 +154,12 @@ def run_log(
     seed: int = 0,
     limit: int | None = None,
     check: Check = "none",
+    pictures: bool = False,
     progress: Progress = _silent,
 ) -> RunResult:
     """Run a log through all domains, once for each strategy; ``check`` says which of the plans are checked.
+
+    ``pictures``: rows hold what a report shows.
 
     The same configuration, log, seed and version give the same result but for ``seconds``.
 
@@ -156,7 +167,10 @@ def run_log(
         BadInput, PluginError: the log cannot be opened, or a domain not be made.
     """
     deciding = frozenset({"refresh"} if "refresh" in strategies else strategies)
-    jobs = [_Job(config, domains, strategy, seed, limit, check) for strategy, domains in worlds_of(config, strategies)]
+    jobs = [
+        _Job(config, domains, strategy, seed, limit, check, pictures)
+        for strategy, domains in worlds_of(config, strategies)
+    ]
     processes = min(len(jobs), len(os.sched_getaffinity(0)))
     if isinstance(log, LogFile) or processes == 1 or _is_small(log):
         with nullcontext(log) if isinstance(log, LogFile) else open_log(log) as opened:
@@ -183,6 +197,7 @@ class _Job:
     seed: int
     limit: int | None
     check: Check
+    pictures: bool = False
 
     @property
     def label(self) -> str:
@@ -192,7 +207,7 @@ class _Job:
         """Run the log; the world is closed afterwards."""
         world = open_world(self.config, self.domains, registry, self.strategy, self.seed, self.check)
         try:
-            a_pass = _Pass(world)
+            a_pass = _Pass(world, sampler=Sampler(world) if self.pictures else None)
             rows = a_pass.run(log, self.limit, lambda done: progress(self.label, done, None))
         finally:
             world.close()

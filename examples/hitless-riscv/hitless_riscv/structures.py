@@ -21,6 +21,7 @@ from hitless.hardware.structures import (
     TableSource,
 )
 from hitless.pagetable import PageFormat
+from hitless_riscv.capabilities import features_of
 from hitless_riscv.commands import NESTED, PSCID_LO, RiscvCommands
 from hitless_riscv.contexts import BARE, ContextWriter, device_bits, process_bits
 from hitless_riscv.features import MODES, RiscvFeatures
@@ -54,7 +55,7 @@ class _Way(NamedTuple):
 class RiscvStructures:
     """Reader and writer of one unit's structures; ``base`` is the ddtp register."""
 
-    registers: Mapping[str, RootRegister] = {"device-directory": RootRegister("ddtp")}
+    registers: Mapping[str, RootRegister] = {"ddt": RootRegister("ddtp", tells={"capabilities": features_of})}
     owner_tables: Mapping[str, OwnerImage] = {}
     not_modelled = (
         "Sv32 (SXL, GXL) and big-endian tables (SBE): taken for a context that is misconfigured",

@@ -7,39 +7,41 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from hitless.bits import Field, U64Array, get
+from hitless.bits import U64Array, get
 from hitless.hardware.structures import OwnerRun
 from hitless.ownership import GUEST, HOST
+from hitless_arm_smmu.gpt import (
+    BLOCK_TYPE,
+    GPI,
+    GRANULE_LG2,
+    GRANULES_LG2,
+    HOST_STATES,
+    L0GPTSZ,
+    L1_ADDRESS,
+    PGS,
+    PPS,
+    PROTECTED_BITS,
+    TABLE_TYPE,
+    TYPE,
+)
 
-TYPE = Field("type", 3, 0, "0 none, 1 block or contiguous, 3 table")
-GPI = Field("GPI", 7, 4, "granule protection information of a block, or of a contiguous entry")
-CONTIG = Field("Contig", 9, 8, "1: 2M, 2: 32M, 3: 512M")
-L1_ADDRESS = Field("address", 51, 12, "level 1 table", unit=1 << 12)
-PPS = Field("PPS", 2, 0, "protected physical address size")
-PGS = Field("PGS", 15, 14, "granule: 0 4K, 1 64K, 2 16K")
-L0GPTSZ = Field("L0GPTSZ", 23, 20, "bits of a level 0 entry's region, above 30")
-
-_TABLE, _BLOCK = 3, 1
-_NON_SECURE, _ANY = 0x9, 0xF
-_PROTECTED_BITS = (32, 36, 40, 42, 44, 48, 52)
-_GRANULE_LG2 = (12, 16, 14, 12)
-_GRANULES = 16
+_GRANULES = 1 << GRANULES_LG2
 
 
 def read_gpt(base: int, beside: Mapping[str, int], view: Callable[[int, int], U64Array]) -> Iterator[OwnerRun]:
     """The runs that are not the host's, from SMMU_ROOT_GPT_BASE, and SMMU_ROOT_GPT_BASE_CFG in ``beside``."""
     config = beside["gpt_base_cfg"]
     region_lg2 = 30 + get(config, L0GPTSZ)
-    bits = _PROTECTED_BITS[min(get(config, PPS), 6)]
-    granule_lg2 = _GRANULE_LG2[get(config, PGS)]
+    bits = PROTECTED_BITS[min(get(config, PPS), 6)]
+    granule_lg2 = GRANULE_LG2[get(config, PGS) % 3]
     regions = 1 << max(bits - region_lg2, 0)
     for region, entry in enumerate(view(base & L1_ADDRESS.mask, regions).tolist()):
         start = region << region_lg2
-        if get(entry, TYPE) == _TABLE:
-            entries = 1 << min(bits, region_lg2) - granule_lg2 - 4
+        if get(entry, TYPE) == TABLE_TYPE:
+            entries = 1 << min(bits, region_lg2) - granule_lg2 - GRANULES_LG2
             yield from _level_1(view(entry & L1_ADDRESS.mask, entries), start, granule_lg2)
         else:
-            owner = _owner(get(entry, GPI) if get(entry, TYPE) == _BLOCK else 0)
+            owner = _owner(get(entry, GPI) if get(entry, TYPE) == BLOCK_TYPE else 0)
             if owner != HOST:
                 yield OwnerRun(start, start + (1 << region_lg2), owner)
 
@@ -48,10 +50,10 @@ def _level_1(entries: U64Array, start: int, granule_lg2: int) -> Iterator[OwnerR
     """The granules of one level 1 table; a contiguous entry has one state for all of its 16."""
     shifts = np.arange(_GRANULES, dtype=np.uint64) * np.uint64(4)
     states = (entries[:, None] >> shifts) & np.uint64(15)
-    contiguous = get(entries, TYPE) == np.uint64(_BLOCK)
+    contiguous = get(entries, TYPE) == np.uint64(BLOCK_TYPE)
     states[contiguous] = get(entries[contiguous], GPI)[:, None]
     flat = states.reshape(-1)
-    theirs = np.isin(flat, np.array([_NON_SECURE, _ANY], np.uint64), invert=True)
+    theirs = np.isin(flat, np.array(HOST_STATES, np.uint64), invert=True)
     edges = np.flatnonzero(np.diff(theirs.astype(np.int8))) + 1
     for at, end in zip([0, *edges.tolist()], [*edges.tolist(), flat.size], strict=True):
         if theirs[at]:
@@ -60,4 +62,4 @@ def _level_1(entries: U64Array, start: int, granule_lg2: int) -> Iterator[OwnerR
 
 def _owner(state: int) -> int:
     """Non-secure memory, and what any space may reach, is the host's; all else is not (ARM-GPT-4)."""
-    return HOST if state in (_NON_SECURE, _ANY) else GUEST
+    return HOST if state in HOST_STATES else GUEST

@@ -122,6 +122,7 @@ class Port:
     vendor: Vendor
     places: list[Place] = field(factory=list)
     fenced: bool = False
+    held: bool = False
     stopped: str = ""
     pending: list[Drops] = field(factory=list)
     notes: list[str] = field(factory=list)
