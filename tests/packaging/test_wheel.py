@@ -171,7 +171,7 @@ def test_hitless_vendors_lists_the_three(installed, tmp_path):
 
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_the_kit_runs_from_the_wheel(installed, tmp_path, vendor):
-    """pytest finds the kit's options and its tests, and the vendor its spec words, in what the wheel installs."""
+    """The kit is found by pytest: its options its tests, and the vendor's spec words, in what the wheel installs."""
     source = (
         "import sys, pytest\n"
         "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', '--pyargs', 'hitless.conformance', '-k', 'FMT2 or CMD1',"

@@ -36,7 +36,8 @@ class KitSession:
             pytest.UsageError: no such vendor or format, a gap that names no rule, a report of an unknown kind.
         """
         folder = config.invocation_params.dir
-        import_folders(folder)
+        if ":" in config.getoption("--iommu"):
+            import_folders(folder)
         formats = [each.strip() for each in (config.getoption("--iommu-formats") or "").split(",") if each.strip()]
         files = tuple(folder / name for name in config.getoption("--iommu-report") or ())
         if unknown := [str(each) for each in files if each.suffix not in (".json", ".html")]:
