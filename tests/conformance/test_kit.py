@@ -140,7 +140,9 @@ def test_a_newcomers_path(project):
     assert {row["rule"] for row in failed} == {"FMT2"}
     assert "bits 3, 4 differ" in failed[0]["reason"]
     assert "ACME 3 table 1" in failed[0]["reason"]
-    assert "default_attrs()" in failed[0]["reason"]
+    lines = (project / "hitless_acme" / "page_format.py").read_text(encoding="utf-8").splitlines()
+    (at,) = [number for number, line in enumerate(lines, 1) if line.startswith("    def default_attrs(")]
+    assert f"default_attrs() in hitless_acme/page_format.py:{at}" in failed[0]["reason"]
 
 
 @pytest.mark.slow

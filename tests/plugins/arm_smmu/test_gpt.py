@@ -80,7 +80,11 @@ def test_what_each_state_means(state, owner):
     words = {L0 + 16: 0x5000 | 3, 0x5000: ALL_HOST & ~0xF0 | state << 4}
     expected = [(PA, PA + K64, HOST, 12)]
     if owner != HOST:
-        expected = [(PA, PA + PAGE, HOST, 12), (PA + PAGE, PA + 2 * PAGE, owner, 12), (PA + 2 * PAGE, PA + K64, HOST, 12)]
+        expected = [
+            (PA, PA + PAGE, HOST, 12),
+            (PA + PAGE, PA + 2 * PAGE, owner, 12),
+            (PA + 2 * PAGE, PA + K64, HOST, 12),
+        ]
     assert read(words, PA, PA + K64) == expected
 
 
