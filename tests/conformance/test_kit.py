@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hitless.conformance import matrix
 from hitless.conformance.gaps import Gap, read_gaps
 from hitless.conformance.rules import OWED, RULES
 from hitless.errors import BadInput
@@ -305,3 +306,20 @@ def test_no_shared_test_knows_a_vendor():
     for path in tests:
         words = set(re.findall(r"[a-z0-9]+", path.read_text(encoding="utf-8").lower()))
         assert not words & {"intel", "arm", "smmu", "riscv", "vtd", "toy"}, path
+
+
+def test_reports_side_by_side():
+    """A rule of the checker has a line of its own, the kit's own rules one a family; what fails is told."""
+    results = [("N1", "passed"), ("FMT1", "passed"), ("FMT2", "failed"), ("FMT3", "xfailed"), ("acme.X1", "passed")]
+    report = {
+        "vendor": "acme",
+        "results": [{"rule": rule, "outcome": outcome} for rule, outcome in results],
+        "mutation": {"mutants": 3, "caught": 2},
+        "gaps": [{}],
+    }
+    lines = list(matrix.table([report, {**report, "vendor": "zeta", "results": []}]))
+    assert lines[0] == "| rule | acme | zeta | |"
+    assert "| N1 | 1 | – | DMA to a neighbour never faults |" in lines
+    assert "| FMT | 1, 1 failed, 1 xfailed | – | page formats |" in lines
+    assert "| acme.X1 | 1 | – | rules of its own |" in lines
+    assert lines[-2:] == ["| mutants | 2 of 3 | 2 of 3 | caught |", "| gaps | 1 | 1 | |"]
