@@ -24,9 +24,10 @@ _FAMILIES: Mapping[str, str] = {
 
 
 def group_of(rule: str) -> str:
-    """A rule of the checker stands for itself, one of the kit for its family."""
-    own = rule in RULES and RULES[rule].source == CHECKER
-    return rule if own else re.sub(r"\d+$", "", rule)
+    """A rule of the checker, or of a vendor's own, stands for itself, one of the kit for its family."""
+    if rule not in RULES or RULES[rule].source == CHECKER:
+        return rule
+    return re.sub(r"\d+$", "", rule)
 
 
 def table(reports: Sequence[Mapping[str, Any]]) -> Iterator[str]:
