@@ -158,6 +158,14 @@ def test_a_plugin_that_does_not_load_is_one_failure(project):
     assert "ownership" in row["reason"]
 
 
+@pytest.mark.slow
+def test_a_part_of_the_kit_is_not_judged_as_the_whole(project):
+    """Chosen tests under xdist: rules that were not asked for are not missed."""
+    done = kit(project, "--iommu", "hitless_acme:plugin", "--iommu-report", "r.json", "-n", "1", *QUICK)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert {row["rule"] for row in rows(project / "r.json")} & set(OWED) == set()
+
+
 # -- the two ways out
 
 
