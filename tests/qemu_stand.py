@@ -14,22 +14,31 @@ from hitless.machine.qemu.machine import QemuMachine, emulator_of
 from hitless.machine.qemu.unit import QemuUnit
 from hitless.ownership import OwnerTable
 from hitless.pagetable import READ, WRITE, entry_pa
+from hitless.plugin import VendorRegistry
+from installed import OWN, VENDORS
 from stand import registry
 
-FORMATS = (
+FORMATS = [
     ("amd", "amd/v1"),
     ("intel", "intel/second-stage"),
     ("intel", "intel/first-stage"),
     ("arm_smmu", "arm_smmu/stage1"),
     ("arm_smmu", "arm_smmu/stage2"),
-)
+]
+if "riscv" in VENDORS:  # a stranger's, from examples/hitless-riscv
+    FORMATS += [("riscv", "riscv/stage2"), ("riscv", "riscv/stage1")]
+
+
+def vendors(name: str) -> VendorRegistry:
+    """A vendor of this distribution, or one that is installed beside it."""
+    return registry(name) if name in OWN else VendorRegistry.installed([name])
 
 
 def emulated(vendor: str, page_format: str, **features: Any) -> Vendor:
     """A vendor as QEMU emulates it."""
-    vendors = registry(vendor)
-    told = emulator_of(vendors.resolve(vendor, page_format)).features
-    return vendors.resolve(vendor, page_format, {**told, **features})
+    found = vendors(vendor)
+    told = emulator_of(found.resolve(vendor, page_format)).features
+    return found.resolve(vendor, page_format, {**told, **features})
 
 
 @contextmanager
@@ -71,4 +80,4 @@ def put(machine: QemuMachine, vendor: Vendor, root_pa: int, iova: int, size_lg2:
     return at
 
 
-__all__ = ["FORMATS", "READ", "WRITE", "attach", "emulated", "machine_of", "put", "unit_of"]
+__all__ = ["FORMATS", "READ", "WRITE", "attach", "emulated", "machine_of", "put", "unit_of", "vendors"]

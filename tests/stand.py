@@ -17,17 +17,18 @@ from hitless.pagetable import count_leaves
 from hitless.plan import Plan
 from hitless.plugin import PluginSource, VendorRegistry
 from hitless.units import lg2_text
+from installed import OWN
 
 G, M, K = 1 << 30, 1 << 20, 1 << 10
 PAGE = 4 * K
-MODULES = {"amd": "hitless_amd", "intel": "hitless_intel", "arm_smmu": "hitless_arm_smmu"}
+MODULES = {"amd": "hitless_amd", "intel": "hitless_intel", "arm_smmu": "hitless_arm_smmu", "riscv": "hitless_riscv"}
 
 
 def registry(*names: str) -> VendorRegistry:
     """The in-tree vendors, loaded without entry points."""
     return VendorRegistry(
         PluginSource(name, "hitless", "0", f"{MODULES[name]}:plugin", importlib.import_module(MODULES[name]).plugin)
-        for name in names or MODULES
+        for name in names or OWN
     )
 
 

@@ -74,6 +74,22 @@ def test_from_the_device_table(hitless, image):
     assert nobody.json["ranges"] == []
 
 
+def test_devices_with_tags_of_their_own_share_a_table(hitless, image):
+    """One table under two DomainIDs is one space; both tags are told."""
+    words = bytearray(image.read_bytes())
+    words[0x8_0000 + 32 * 0x28 + 8 : 0x8_0000 + 32 * 0x28 + 16] = (9).to_bytes(8, "little")
+    image.write_bytes(words)
+    (space,) = hitless("inspect", image, "--from", "amd/device-table@0x80000", "--json", "-").json["spaces"]
+    assert (space["devices"], space["tags"]) == (["0x20", "0x28"], [7, 9])
+
+
+@pytest.mark.parametrize("config", ["0x3f", "0x101bf", "0xffffffff"])
+def test_a_register_of_nonsense_ends(hitless, image, config):
+    """A stream table of 2^63 devices: it is said that not all were looked up, or none is there."""
+    found = hitless("inspect", image, "--from", "arm_smmu/stream-table@0x0", "--set", f"strtab_base_cfg={config}")
+    assert found.status in (0, 1), found.err
+
+
 def test_text_fits_into_80_columns(hitless, image):
     """A line a range, totals, no colour."""
     found = hitless("inspect", image, "--from", "amd/device-table@0x80000")

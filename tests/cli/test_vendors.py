@@ -36,7 +36,7 @@ def test_json(hitless):
     assert [each["name"] for each in amd["formats"]] == ["amd/v1", "amd/v2"]
     assert amd["formats"][0]["levels"][-1] == "level 0 (AMD level 1)"
     assert amd["formats"][0]["leaves"] == ["4K", "2M", "1G"]
-    assert (amd["policies"], amd["default_policy"]) == (["match", "wipe"], "match")
+    assert (amd["policies"], amd["default_policy"]) == (["match", "wipe", "check"], "match")
     mode = next(each for each in amd["features"] if each["name"] == "mode")
     assert (mode["default"], mode["values"], mode["unconfirmed"]) == (4, [1, 2, 3, 4, 5, 6], False)
     assert mode["sentence"]

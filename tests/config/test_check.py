@@ -42,7 +42,7 @@ def domain(lines: str) -> str:
     [
         ("vendor = 'adm'", f"no vendor 'adm' is installed, there are {NAMES} @ $.domain[0].vendor"),
         ("vendor = 'amd'\nformat = 'amd/v9'", "amd has no format 'amd/v9', it has amd/v1, amd/v2 @ $.domain[0].format"),
-        ("vendor = 'amd'\npolicy = 'all'", "amd has no policy 'all', it has match, wipe @ $.domain[0].policy"),
+        ("vendor = 'amd'\npolicy = 'all'", "amd has no policy 'all', it has match, wipe, check @ $.domain[0].policy"),
         ("vendor = 'amd'\nfeatures.mode = 9", "9 is not legal, use 1, 2, 3, 4, 5, 6 @ $.domain[0].features.mode"),
         ("vendor = 'amd'\nfeatures.mode = 4.0", "expected int, not 4.0 @ $.domain[0].features.mode"),
         ("vendor = 'amd'\nfeatures.snp = 1", "expected bool, not 1 @ $.domain[0].features.snp"),

@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -102,7 +103,7 @@ def test_all_options_begin_alike():
     section = done.stdout.partition("conformance of an IOMMU vendor")[2].partition("\n\n")[0]
     options = [line.split()[0] for line in section.splitlines() if line.strip().startswith("-")]
     names = {each.partition("=")[0] for each in options}
-    assert names == {"--iommu", "--iommu-formats", "--iommu-suite", "--iommu-report"}
+    assert names == {"--iommu", "--iommu-formats", "--iommu-suite", "--iommu-machine", "--iommu-report"}
 
 
 # -- a vendor under development
@@ -175,6 +176,24 @@ def gaps(project: Path, text: str) -> None:
 
 
 @pytest.mark.slow
+def test_emulated_units_are_witnesses_where_they_are_asked_for(tmp_path):
+    """Walks and scenarios on QEMU's units; formats that it does not emulate are skipped with the reason."""
+    if shutil.which("qemu-system-x86_64") is None:
+        pytest.skip("qemu-system-x86_64 is not installed")
+    which = ["--iommu", "amd", "--iommu-suite", "smoke", "-k", "EMU1 or (EMU2 and one-page-in-2m)"]
+    done = kit(tmp_path, *which, "--iommu-machine", "qemu", "--iommu-report", "r.json")
+    assert done.returncode == 0, done.stdout
+    found = {(row["rule"], row["configuration"].split()[0]): row for row in rows(tmp_path / "r.json")}
+    assert {key: row["outcome"] for key, row in found.items()} == {
+        ("EMU1", "amd/v1"): "passed",
+        ("EMU1", "amd/v2"): "skipped",
+        ("EMU2", "amd/v1"): "passed",
+        ("EMU2", "amd/v2"): "skipped",
+    }
+    assert "QEMU translates v1 tables only" in found["EMU1", "amd/v2"]["reason"]
+    assert kit(tmp_path, *which).returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
 def test_a_known_gap_is_an_expected_failure(project):
     """What fails under the rule is xfailed with the author's reason, and the run is green."""
     mend(project / "hitless_acme" / "spec_words.toml", "word = 0x7654_3007", "word = 0x7654_3003")

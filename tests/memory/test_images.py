@@ -141,6 +141,8 @@ def test_a_dump_that_was_cut_short_still_opens(file):
         (PAGE * 2, {"segments": [Segment(0, 8192, 0), Segment(4096, 4096, 0)]}),
         (PAGE, {"segments": [Segment(0, 4096, 8192)]}),
         (PAGE, {"base": 4}),
+        (b"KDUMP   " + PAGE, {}),
+        (b"QFI\xfb" + PAGE, {}),
         (PAGE, {"base": (1 << 64) - 8}),
     ],
 )

@@ -187,3 +187,37 @@ def test_new_vendor_writes_from_the_wheel(installed, tmp_path):
     source = "import sys; sys.argv[0] = 'hitless'; from hitless.cli import main; sys.exit(main())"
     python(installed, tmp_path, source, "new-vendor", "zeta")
     assert (tmp_path / "hitless-zeta" / "hitless_zeta" / "spec_words.toml").exists()
+
+
+# -- a stranger's distribution beside it
+
+
+EXAMPLE = ROOT / "examples" / "hitless-riscv"
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory) -> Path:
+    """The wheel of the example."""
+    return build("wheel", EXAMPLE, tmp_path_factory.mktemp("stranger"))
+
+
+def test_a_strangers_wheel_is_whole(stranger):
+    """All of its package, its words and its types, and nothing of hitless."""
+    sources = {f"hitless_riscv/{path.name}" for path in (EXAMPLE / "hitless_riscv").iterdir() if path.is_file()}
+    with zipfile.ZipFile(stranger) as archive:
+        held = set(archive.namelist())
+    assert sources <= held
+    assert {"hitless_riscv/py.typed", "hitless_riscv/spec_words.toml"} <= sources
+    assert {name.split("/")[0] for name in held} == {"hitless_riscv", "hitless_riscv-0.1.0.dist-info"}
+
+
+def test_a_strangers_wheel_works_beside_ours(installed, stranger, tmp_path):
+    """Installed from its wheel, away from the sources, its vendor is found and answers."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile"]
+    subprocess.run([*command, "--target", str(tmp_path / "site"), str(stranger)], check=True)
+    path = os.pathsep.join([installed["PYTHONPATH"], str(tmp_path / "site")])
+    source = "import sys; sys.argv[0] = 'hitless'; from hitless.cli import main; sys.exit(main())"
+    environment = {**installed, "PYTHONPATH": path}
+    assert "hitless-riscv 0.1.0 (hitless_riscv:plugin)" in python(environment, tmp_path, source, "vendors")
+    word = "0x80000000400060D7"
+    assert "leaf 64K -> 0x100010000 RW" in python(environment, tmp_path, source, "explain", "riscv/stage1", word)

@@ -370,7 +370,18 @@ def test_the_origin_of_a_replaced_strategy_is_the_extension():
     own = "hitless 0.1.0 (hitless_amd:plugin)"
     assert origins["split_rules"] == "dist-small 1 (small:ext)"
     assert {name: origin for name, origin in origins.items() if name != "split_rules"} == dict.fromkeys(
-        ("features", "page_formats", "recipes", "commands", "events", "hardware", "ownership", "structures"), own
+        (
+            "features",
+            "page_formats",
+            "recipes",
+            "commands",
+            "events",
+            "hardware",
+            "ownership",
+            "structures",
+            "emulator",
+        ),
+        own,
     )
 
 

@@ -15,13 +15,15 @@ from hitless.check.stage import Unfit
 from hitless.check.story import Story, tell, tell_plainly
 from hitless.check.subject import Subject
 from hitless.check.suite import Row, check_on, ground_of, scenario_named
+from hitless.check.witness import compare_with, witness
 from hitless.config import load_checked, open_registry
 from hitless.errors import Refused as RefusedPlan
 from hitless.explain.variants import feature_text
 from hitless.plugin import VendorRegistry
 from hitless.processes import side_by_side
 
-Kind: TypeAlias = Literal["scenarios", "mutants", "deletions"]
+Kind: TypeAlias = Literal["scenarios", "mutants", "deletions", "witness"]
+_COMPARED = 2_000
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Is told a label, how many pieces of work under that label are done, and how many there are."""
 
@@ -31,9 +33,11 @@ class Task:
     """One part of a check: one vendor, format and configuration.
 
     Args:
-        kind: scenarios are checked, mutants (with harmless changes) are run, or steps of scenarios' plans are left out.
+        kind: scenarios are checked, mutants (with harmless changes) are run, steps of scenarios' plans are left out, or
+            scenarios are carried out on an emulated unit.
         features: those that differ from the defaults, or all.
-        ids: of scenarios, or of mutants; no mutants named: all, and harmless changes too.
+        ids: of scenarios, or of mutants; no mutants named: all, and harmless changes too. A witness that is asked for
+            no scenario walks random tables.
         config: the configuration that it comes from; empty: none.
         extensions, fixed: as that configuration's domain has them; see :class:`hitless.check.scenarios.Ground`.
         domain: that domain.
@@ -63,9 +67,13 @@ class Task:
 
     def run(self, registry: VendorRegistry) -> Findings:
         """Do it."""
-        return {"scenarios": self._scenarios, "mutants": self._mutants, "deletions": self._deletions}[self.kind](
-            registry
-        )
+        kinds = {
+            "scenarios": self._scenarios,
+            "mutants": self._mutants,
+            "deletions": self._deletions,
+            "witness": self._witness,
+        }
+        return kinds[self.kind](registry)
 
     def run_alone(self) -> Findings:
         """Do it in a process that has nothing loaded yet."""
@@ -89,6 +97,14 @@ class Task:
         for scenario in self._chosen():
             row = check_on(ground, self.features, scenario, repeat.teller(scenario.id))
             found.add(_findings(row, repeat.command("--scenario", scenario.id)))
+        return found
+
+    def _witness(self, registry: VendorRegistry) -> Findings:
+        ground, found = self._ground(registry), Findings()
+        if not self.ids:
+            found.compared.append(compare_with(ground.vendor, self.features, _COMPARED))
+        for scenario in self._chosen():
+            found.witnessed.append(witness(ground, self.features, scenario))
         return found
 
     def _deletions(self, registry: VendorRegistry) -> Findings:

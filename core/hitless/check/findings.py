@@ -7,6 +7,7 @@ from attrs import asdict, define, field, fields, frozen
 
 from hitless import __version__
 from hitless.check.story import Story
+from hitless.check.witness import ComparisonRow, WitnessRow
 
 Features = Mapping[str, Any]
 
@@ -120,6 +121,7 @@ class Findings:
     Args:
         plans, steps, facts: how much was looked at.
         violations: forced ones included.
+        witnessed, compared: what was seen of emulated units.
     """
 
     plans: int = 0
@@ -131,6 +133,8 @@ class Findings:
     mutants: list[Mutant] = field(factory=list)
     harmless: list[Harmless] = field(factory=list)
     deletions: list[Deletion] = field(factory=list)
+    witnessed: list[WitnessRow] = field(factory=list)
+    compared: list[ComparisonRow] = field(factory=list)
 
     def add(self, more: "Findings") -> None:
         """Take what another part found."""
@@ -160,6 +164,8 @@ class Findings:
             or self.violated
             or any(not each.right for each in self.mutants)
             or any(not each.right for each in self.harmless)
+            or any(each.outcome == "violated" for each in self.witnessed)
+            or any(each.faults for each in self.compared)
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -170,6 +176,8 @@ class Findings:
         found["violations"] = [each.as_json() for each in self.violations]
         for name in ("refused", "mutants", "harmless", "deletions"):
             found[name] = [_row(each) for each in getattr(self, name)]
+        for name in ("witnessed", "compared"):
+            found[name] = [each.as_json() for each in getattr(self, name)]
         return found
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import ClassVar
 
 import attrs
 from attrs import define, field, frozen
@@ -22,7 +23,7 @@ from hitless.plan import Section, Step
 from hitless.units import PAGE_LG2, align_down
 
 _GUEST_LG2, _TABLES_LG2 = 41, 40
-_TABLES = 1 << 26
+TABLE_BYTES = 1 << 26
 _EDGE_LG2 = 21
 _GUEST_TABLES = 16 << 20
 
@@ -61,6 +62,9 @@ class Setting:
 class Stage:
     """One set-up guest; close it, or use it as a context."""
 
+    space_lg2: ClassVar[int] = 8
+    """Tags and devices of one address space and the next lie so far apart."""
+
     vendor: Vendor
     setting: Setting
     guest: GuestMemfd
@@ -84,11 +88,11 @@ class Stage:
             raise Unfit(f"scattered memory lies in pages of 4K, those of {fmt.name} have {1 << fmt.leaf_lg2s[0]:#x}")
         slots = Slots([Slot(setting.gpa, 0, setting.memory)])
         hunk_lg2, oa_bits = setting.hunk_lg2, vendor.page_format.oa_bits
-        backing = make_backing(setting.backing, 1 << min(_GUEST_LG2, oa_bits - 2), slots.size, hunk_lg2)
+        backing = make_backing(setting.backing, cls._guest_pa(oa_bits), slots.size, hunk_lg2)
         if max(end for _, end, _ in backing.pools()) > 1 << oa_bits:
             raise Unfit(f"addresses of {oa_bits} bits are too narrow for this guest's memory")
         guest = GuestMemfd(slots, backing, hunk_lg2)
-        machine = Machine(base_pa=1 << min(_TABLES_LG2, oa_bits - 3), table_bytes=_TABLES)
+        machine = cls._machine(vendor, max(end for _, end, _ in backing.pools()))
         stage = cls(vendor, setting, guest, machine, upper)
         for start_pa, end_pa, _ in backing.pools() if setting.nested else ():
             machine.add_memory(start_pa, end_pa)  # the guest's tables have bytes
@@ -97,6 +101,26 @@ class Stage:
             yield stage
         finally:
             machine.close()
+
+    @classmethod
+    def _guest_pa(cls, oa_bits: int) -> int:
+        """Where guest memory begins."""
+        return 1 << min(_GUEST_LG2, oa_bits - 2)
+
+    @classmethod
+    def _machine(cls, vendor: Vendor, guest_end: int) -> Machine:
+        """Tables and units for a guest whose memory ends there."""
+        return Machine(base_pa=1 << min(_TABLES_LG2, vendor.page_format.oa_bits - 3), table_bytes=TABLE_BYTES)
+
+    def _device(self, unit: int, tag: int, space: int) -> int:
+        """The device without ATS behind a unit and a tag of it."""
+        return 0x800 + (unit << 4) + tag + (space << self.space_lg2)
+
+    def _behind(self, unit: int) -> list[int]:
+        """Such devices of all address spaces."""
+        return [
+            self._device(unit, tag, each) for each in range(self.setting.spaces) for tag, _ in self.setting.units[unit]
+        ]
 
     def _fill(self, setting: Setting) -> None:
         """Open every address space.
@@ -117,10 +141,10 @@ class Stage:
     def _add_space(self, number: int) -> None:
         attach = []
         for i, tags in enumerate(self.setting.units):
-            unit = self.machine.units.get(f"iommu{i}") or self.machine.add_unit(f"iommu{i}", self.vendor)
+            name, shift = f"iommu{i}", number << self.space_lg2
+            unit = self.machine.units.get(name) or self.machine.add_unit(name, self.vendor, self._behind(i))
             for tag, devices in tags:
-                shift = number << 8
-                plain = 0x800 + (i << 4) + tag + shift
+                plain = self._device(i, tag, number)
                 attach.append((unit, tag + shift, [(plain, False), *((device + shift, True) for device in devices)]))
         said = self.setting
         settings = DomainSettings(said.policy, said.trusted, said.merge, said.allow_break)
@@ -253,6 +277,7 @@ def subject_of(
         domain.settings.trusted,
         steps,
         domain.name,
+        in_use=[each for unit in domain.units for each in (*unit.reads, *unit.writes)],
     )
 
 

@@ -150,6 +150,7 @@ class Subject:
         steps: everything that the plan does, in order, with its section.
         name: for people.
         together: the steps are those of several plans, interleaved.
+        in_use: physical ranges that units use beside tables: queues, fault records, structures.
     """
 
     vendor: Vendor
@@ -163,6 +164,7 @@ class Subject:
     steps: Sequence[tuple[Section, Step]]
     name: str = ""
     together: bool = False
+    in_use: Sequence[tuple[int, int]] = ()
 
     def grants(self, owner: int) -> bool:
         """Whether the device may reach a page with an owner, in this address space."""

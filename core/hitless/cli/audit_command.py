@@ -18,8 +18,8 @@ from hitless.hardware.structures import OwnerImage
 from hitless.inspect.audit import Audit, AuditedSpace
 from hitless.inspect.opening import open_spaces
 from hitless.inspect.owners import Owners, read_owner_list
+from hitless.inspect.space import Image
 from hitless.inspect.wording import bytes_text
-from hitless.memory.images import ImageMemory
 
 _RULES = ("W1", "B1", "C2", "T1", "I1", "I2", "I3", "I4")
 
@@ -119,7 +119,7 @@ def _owner_table(owners: str | None, settings: Sequence[str]) -> tuple[_Table | 
     return (value, beside, table), others
 
 
-def _owners(owners: str | None, table: _Table | None, image: ImageMemory) -> Owners | None:
+def _owners(owners: str | None, table: _Table | None, image: Image) -> Owners | None:
     if owners is None:
         return None
     if table is None:

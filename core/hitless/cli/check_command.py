@@ -12,6 +12,7 @@ from hitless.check.mutants.running import all_mutants
 from hitless.check.scenarios import SCENARIOS
 from hitless.check.suite import feature_sets
 from hitless.cli.check_config import config_tasks
+from hitless.cli.check_qemu import witness_tasks
 from hitless.cli.check_table import report_of, show_findings, show_refusals, tell_broken
 from hitless.cli.main import STATUS, again
 from hitless.cli.options import given_features
@@ -44,6 +45,13 @@ _SMALL = 60
 @click.option("--mutants", is_flag=True, help="Put mistakes into right plans: each must be caught under its rules.")
 @click.option("--mutant", "mutant", metavar="ID", help="One of these mistakes, told; status 1 when it is caught.")
 @click.option("--deletion", is_flag=True, help="Leave out each step in turn: is it noticed?")
+@click.option(
+    "--machine",
+    type=click.Choice(["memory", "qemu"]),
+    default="memory",
+    show_default=True,
+    help="qemu: carry the scenarios out on QEMU's emulated units, and compare its walks with ours.",
+)
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes at once.  [default: one a processor]")
 @click.option("--replay", metavar="FILE.py", help="Write the first violation as a program that replays it.")
 @click.option("--quiet", is_flag=True, help="No progress, no tables.")
@@ -61,6 +69,7 @@ def command(
     mutants: bool,
     mutant: str | None,
     deletion: bool,
+    machine: str,
     jobs: int | None,
     replay: str | None,
     quiet: bool,
@@ -76,14 +85,23 @@ def command(
     hitless check --vendor amd --scenario one-page-in-2m
     hitless check --mutants --deletion
     hitless check --mutant generic.no-wait --vendor intel --replay no_wait.py --report no_wait.html
+    hitless check --machine qemu --vendor amd
     """
+    problems: list[str]
     kinds: list[Kind] = ["mutants"] if mutants or mutant else []
     kinds += ["deletions"] if deletion else []
-    if config_file is not None:
+    if machine == "qemu":
+        if config_file is not None or kinds or every or replay:
+            raise click.UsageError("--machine qemu goes with --vendor, --format, --scenario and --feature only")
+        registry, problems = _plugins(vendors)
+        tasks = list(
+            witness_tasks(registry, _places(registry, formats), scenarios and _scenario_ids(scenarios), features)
+        )
+    elif config_file is not None:
         if formats or features or every or "mutants" in kinds:
             raise click.UsageError("--config says all of that; --format, --feature, --all and mutants go without it")
         registry, tasks = config_tasks(config_file, vendors, _scenario_ids(scenarios), kinds or ["scenarios"])
-        problems: list[str] = []
+        problems = []
     else:
         registry, problems = _plugins(vendors)
         tasks = list(_tasks(registry, formats, _scenario_ids(scenarios), features, kinds, mutant, every=every))

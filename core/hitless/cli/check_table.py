@@ -30,9 +30,19 @@ def tell_broken(found: Findings, *, forced: bool) -> None:
             twin = f"; the right plan breaks {', '.join(mutant.twin_violations)}" if mutant.twin_violations else ""
             rules = f"breaks {_rules(mutant.rules)}, expected {_rules(mutant.expected_rules)}"
             _line(f"{mutant.format}, mutant {mutant.id}: {rules}{twin}", mutant.again)
+    _tell_witnessed(found)
     for change in found.harmless:
         if not change.right:
             _line(f"{change.format}, {change.id}: breaks {_rules(change.rules)}, though it is harmless", "")
+
+
+def _tell_witnessed(found: Findings) -> None:
+    for row in found.witnessed:
+        if row.outcome == "violated":
+            _line(f"{row.format}, {row.scenario}, seen by QEMU: {row.reason}", "")
+    for compared in found.compared:
+        for fault in compared.faults[:_MOST]:
+            _line(f"{compared.format}, QEMU {compared.version}: {fault}", "")
 
 
 def _line(text: str, again: str) -> None:
@@ -100,6 +110,8 @@ def tables_of(found: Findings) -> list[tuple[str, list[str], list[list[str]]]]:
         "Scenarios": _scenarios(found),
         "Mutants and harmless changes": _mutants(found),
         "Left-out steps": _deletions(found),
+        "Carried out on QEMU": _witnessed(found),
+        "Walks beside QEMU's": _compared(found),
     }
     return [(title, columns, rows) for title, (columns, rows) in made.items() if rows]
 
@@ -143,4 +155,31 @@ def _deletions(found: Findings) -> tuple[list[str], list[list[str]]]:
     for name in dict.fromkeys(each.format for each in found.deletions):
         outcomes = Counter(each.outcome for each in found.deletions if each.format == name)
         rows.append([name, f"{outcomes.total():,}", f"{outcomes['caught']:,}", f"{outcomes['superfluous']:,}"])
+    return columns, rows
+
+
+def _witnessed(found: Findings) -> tuple[list[str], list[list[str]]]:
+    columns = ["format", "ok", "refused", "n/a", "broken", "plans", "by DMA", "by trace", "faults"]
+    rows = []
+    for name in dict.fromkeys(each.format for each in found.witnessed):
+        results = [each for each in found.witnessed if each.format == name]
+        outcomes = Counter(each.outcome for each in results)
+        figures = [
+            *(outcomes[outcome] for outcome in ("ok", "refused", "not_applicable", "violated")),
+            sum(each.seen.conversions for each in results),
+            sum(each.seen.witnessed.by_dma for each in results),
+            sum(each.seen.witnessed.by_trace for each in results),
+            sum(each.seen.witnessed.refused for each in results),
+        ]
+        rows.append([name, *(f"{figure:,}" for figure in figures)])
+    return columns, rows
+
+
+def _compared(found: Findings) -> tuple[list[str], list[list[str]]]:
+    columns = ["format", "QEMU", "walks", "by DMA", "by trace", "faults", "excused", "wrong"]
+    rows = []
+    for each in found.compared:
+        excused = sum(count for _, count, _ in each.excused)
+        figures = [each.asked, each.by_dma, each.by_trace, each.refused, excused, len(each.faults)]
+        rows.append([each.format, each.version, *(f"{figure:,}" for figure in figures)])
     return columns, rows

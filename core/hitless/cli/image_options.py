@@ -12,12 +12,15 @@ from hitless.config import open_registry
 from hitless.errors import BadInput
 from hitless.hardware.structures import RootRegister
 from hitless.inspect.opening import Asked, register_of, start_of
-from hitless.memory.images import ImageMemory, Segment, open_image, parse_segment
+from hitless.inspect.space import Image
+from hitless.memory.images import Segment, open_image, parse_segment
 from hitless.plugin import VendorRegistry
 from hitless.units import SPACE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_MONITOR = "qmp:"
+"""Before the path of a monitor's socket, in place of an image."""
 _BDF = re.compile(r"(?:[0-9a-fA-F]{1,4}:)?([0-9a-fA-F]{1,2}):([0-9a-fA-F]{1,2})\.([0-7])")
 
 
@@ -148,8 +151,20 @@ def tables_of_image(command: F) -> F:
     return made  # type: ignore[no-any-return]
 
 
-def read_image(path: str, where: Where) -> ImageMemory:
-    """The image, with a word on standard error if its file is shorter than it says."""
+def read_image(path: str, where: Where) -> Image:
+    """The image, with a word on standard error if its file is shorter than it says; ``qmp:PATH``: a running QEMU.
+
+    Raises:
+        BadInput: it cannot be read.
+    """
+    if path.startswith(_MONITOR):
+        from hitless.machine.qemu.monitored import open_monitor  # noqa: PLC0415 - only a running QEMU needs it
+
+        if where.base is not None or where.segments:
+            raise click.UsageError("--base and --segment are for raw images; QEMU says itself what lies where")
+        memory = open_monitor(path.removeprefix(_MONITOR))
+        click.get_current_context().call_on_close(memory.close)
+        return memory
     image = open_image(path, where.base, where.segments)
     if image.missing:
         click.echo(f"the image is cut short: {image.missing:#x} bytes of its memory are not in the file", err=True)

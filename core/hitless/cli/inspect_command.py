@@ -11,8 +11,8 @@ from hitless.cli.inspect_streams import CsvStream, JsonStream, Stream, each_rang
 from hitless.cli.main import STATUS
 from hitless.cli.output import json_option, report_option
 from hitless.inspect.opening import Opened, open_spaces
+from hitless.inspect.space import Image
 from hitless.inspect.translation import explain_translation
-from hitless.memory.images import ImageMemory
 
 _SHOWN = 100
 
@@ -94,7 +94,7 @@ def _ranges(
         show_findings(opened.findings)
 
 
-def _translations(image: ImageMemory, opened: Opened, iova: int, json_file: str | None, *, quiet: bool) -> None:
+def _translations(image: Image, opened: Opened, iova: int, json_file: str | None, *, quiet: bool) -> None:
     """One translation for each address space, by its first device."""
     if opened.asked.root is not None:
         explained: list[dict[str, Any]] = [explain_translation(image, opened, opened.spaces[0], 0, iova)]

@@ -64,6 +64,7 @@ def show_space(number: int, space: Space, rows: Rows) -> None:
     if number or key is not None:
         click.echo()
     tag = f", tag {key.root.tag:#x}" if key is not None else ""
+    tag += f" and {len(space.tags) - 1:,} more" if len(space.tags) > 1 else ""
     levels = len(space.fmt.levels)
     click.echo(plain(f"{space.fmt.name}, {levels} levels, root {reader.root_pa:#x}{tag}"))
     if space.devices:

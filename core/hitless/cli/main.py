@@ -25,6 +25,7 @@ _COMMANDS = {
     "vectors": "replay recorded page tables word by word, and make such recordings",
     "new-vendor": "write a small vendor that passes the conformance kit, to be changed file by file",
     "vendors": "list vendors, formats, features and where each strategy comes from",
+    "doctor": "tell what each machine needs, and what is missing",
 }
 
 STATUS = "hitless.status"

@@ -16,7 +16,7 @@ from hitless.config import Backing
 from hitless.errors import BadInput
 from hitless.guest_memfd.log import LogFile, highest_end, open_log
 from hitless.report.build import run_page
-from hitless.run import Check, Row, RunResult, run_log
+from hitless.run import Check, MachineName, Row, RunResult, run_log
 from hitless.units import align_up
 
 _GIB_LG2 = 30
@@ -51,6 +51,13 @@ class _Which(click.Choice[str]):
     flag_value="sampled",
     help="Check plans over every interleaving: sampled (default), the first 50 and every 50th; or all.",
 )
+@click.option(
+    "--machine",
+    type=click.Choice(["memory", "qemu"]),
+    default="memory",
+    show_default=True,
+    help="Where: on units of the model, or on QEMU's emulated ones.",
+)
 @click.option("--quiet", is_flag=True, help="No progress, no tables.")
 @report_option
 @click.pass_context
@@ -67,6 +74,7 @@ def command(
     seed: int,
     limit: int | None,
     check: Check | None,
+    machine: MachineName,
     quiet: bool,
     report_file: str | None,
 ) -> int:
@@ -78,6 +86,7 @@ def command(
     \b
     hitless run examples/short.log
     hitless run trace.log.gz --vendor amd --strategy refresh --strategy unmap-remap
+    hitless run examples/short.log --vendor intel --machine qemu
     hitless run trace.log.gz --report run.html
     """
     with open_log(log) as opened:
@@ -91,6 +100,7 @@ def command(
                 seed=seed,
                 limit=limit,
                 check=check or "none",
+                machine=machine,
                 pictures=report_file is not None,
                 progress=progress,
             )

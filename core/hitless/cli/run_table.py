@@ -28,6 +28,8 @@ _ONLY_IF_ANY: Mapping[str, Callable[[Row], int]] = {
     "freed table reads": lambda row: row.freed_table_reads,
     "fenced units": lambda row: len(row.fenced),
     "plans checked": lambda row: row.checked,
+    "seen by DMA": lambda row: (row.witnessed or {}).get("by_dma", 0),
+    "seen by trace": lambda row: (row.witnessed or {}).get("by_trace", 0),
 }
 
 

@@ -272,6 +272,19 @@ def _deletions(kit: Kit, rule: str) -> Iterator[Case]:
             yield Case(rule, case.configuration, f"plans without {kind}", kind)
 
 
+def _emulated(kit: Kit, rule: str) -> Iterator[Case]:
+    """Each format, where emulated units are asked for; those that are not emulated are skipped with the reason."""
+    return _formats(kit, rule) if kit.machine == "qemu" else iter(())
+
+
+def _carried_out(kit: Kit, rule: str) -> Iterator[Case]:
+    """Of each such format every scenario, in a smoke test few."""
+    for case in _emulated(kit, rule):
+        for scenario in SCENARIOS:
+            if kit.suite == "full" or scenario.id in FEW:
+                yield Case(rule, case.configuration, scenario.id, scenario)
+
+
 CASES: Mapping[str, Cases] = {
     "plugin": _plugin,
     "asked": _asked,
@@ -292,5 +305,7 @@ CASES: Mapping[str, Cases] = {
     "mutant": _mutants,
     "harmless": _harmless,
     "deletion": _deletions,
+    "emulated": _emulated,
+    "carried out": _carried_out,
 }
 """By the name that the mark ``iommu`` gives as ``each``."""

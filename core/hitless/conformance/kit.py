@@ -49,6 +49,7 @@ class Kit:
         suite: ``smoke`` or ``full``.
         formats: those that were asked for; empty: all.
         broken: why the plugin did not load; then there is nothing but that to test.
+        machine: ``memory``, or ``qemu``: then emulated units are witnesses, too.
     """
 
     registry: VendorRegistry
@@ -56,6 +57,7 @@ class Kit:
     suite: str = "full"
     formats: tuple[str, ...] = ()
     broken: Broken | None = None
+    machine: str = "memory"
     memo: dict[object, Any] = field(factory=dict)
 
     @classmethod

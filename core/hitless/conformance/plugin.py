@@ -7,11 +7,17 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the four options, all of which begin with ``--iommu``."""
+    """Add the five options, all of which begin with ``--iommu``."""
     group = parser.getgroup("iommu", "conformance of an IOMMU vendor (hitless)")
     group.addoption("--iommu", metavar="NAME", help="an installed vendor, or module:object of one under development")
     group.addoption("--iommu-formats", metavar="NAMES", help="only these page formats, separated by commas")
     group.addoption("--iommu-suite", choices=("smoke", "full"), default="full", help="how much is run (default: full)")
+    group.addoption(
+        "--iommu-machine",
+        choices=("memory", "qemu"),
+        default="memory",
+        help="qemu: what the vendor's emulated units show, too (default: memory)",
+    )
     group.addoption("--iommu-report", metavar="FILE", action="append", help="write FILE.json or FILE.html; repeatable")
 
 

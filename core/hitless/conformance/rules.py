@@ -93,6 +93,10 @@ _RULES = (
     KitRule("MUT1", "every mistake that core knows is caught under exactly its rules", "docs/mistakes.md"),
     KitRule("MUT2", "a change that harms nobody breaks nothing", "docs/mistakes.md"),
     KitRule("MUT3", "a plan without its stores, barriers, commands or waits breaks a rule", "docs/checker.md"),
+    KitRule("EMU1", "an emulated unit translates random tables as the walker does", "docs/qemu.md"),
+    KitRule(
+        "EMU2", "plans that are carried out on an emulated unit break no rule that devices can see", "docs/qemu.md"
+    ),
 )
 
 RULES: Mapping[str, KitRule] = {rule.id: rule for rule in _RULES}

@@ -43,6 +43,7 @@ class KitSession:
             raise pytest.UsageError(f"--iommu-report: {unknown[0]} is neither .json nor .html")
         try:
             kit = Kit.open(config.getoption("--iommu"), config.getoption("--iommu-suite"), formats, folder)
+            kit.machine = config.getoption("--iommu-machine")
             cls._check_formats(kit, formats)
             gaps = read_gaps(folder, own_rules(kit))
         except HitlessError as error:

@@ -16,6 +16,7 @@ _ACTIONS = {
     "map": "map",
     "prune": "prune, the table maps nothing",
     "resize": "resize a run, no translation changes",
+    "clean": "clean, the mark of a write is taken away",
 }
 
 

@@ -15,10 +15,13 @@ from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd
 from hitless.hardware.caches import CachedLeaf
 from hitless.hardware.translator import Attachment, Translated
 from hitless.hardware.unit import Request, Unit
+from hitless.pagetable import PageFormat
+from hitless.refresh.changes import Changes
 
 _LATER = 0.3
 _NEAR = 0.7
 _FAMILIAR = 256
+_NEAR_SPANS = 8
 
 
 @define
@@ -50,6 +53,20 @@ class Lane(NamedTuple):
 
     unit: Unit
     attachment: Attachment
+
+
+def near(changes: Changes, fmt: PageFormat) -> list[tuple[int, int]]:
+    """The spans of the leaves and tables that a plan changes first, where DMA is most likely to notice."""
+    levels, found = fmt.levels, []
+    for change in [*changes.resize, *changes.cut, *changes.merge, *changes.wipe, *changes.place][:_NEAR_SPANS]:
+        level = levels[change.level]
+        lo = level.lo if change.kind in ("cut", "merge", "resize") or (change.old and change.kind == "wipe") else 0
+        lo = lo if lo > levels[0].lo else level.lo + level.bits
+        found.append((change.iova >> lo << lo, (change.iova >> lo << lo) + (1 << lo)))
+    for target in changes.owed[:_NEAR_SPANS]:
+        lo = max(target.leaf_lg2, levels[0].lo + levels[0].bits)
+        found.append((target.first >> lo << lo, (target.first >> lo << lo) + (1 << lo)))
+    return found
 
 
 @define(eq=False)

@@ -165,6 +165,9 @@ class Emulator(Protocol):
         traces: events to be switched on for :meth:`read_trace`.
         traces_rights: a request whose right is missing is traced as refused, at least where nothing is cached.
         oa_bits: width of the output addresses that it lets through.
+        key_bits: so many bits of an IOVA tell its cached translation from others: of two that differ above, one may
+            answer for the other.
+        runs: leaves of several entries are translated.
         untranslated: addresses that the board keeps for itself, as (start, end), in order: neither translated nor
             mapped to.
         deviations: what it is known to do otherwise.
@@ -183,6 +186,8 @@ class Emulator(Protocol):
     traces: tuple[str, ...]
     traces_rights: bool
     oa_bits: int
+    key_bits: int
+    runs: bool
     untranslated: tuple[tuple[int, int], ...]
     deviations: tuple[Deviation, ...]
     blind: tuple[str, ...]

@@ -25,6 +25,7 @@ from hitless.hardware.structures import Found, GuestMemory, Mode, StructureEntry
 from hitless.hardware.translator import Attachment, Requester, Translated, Translator
 from hitless.memory import PageAllocator, PhysicalMemory
 from hitless.refresh.commands import Words
+from hitless.units import PAGE, PAGE_LG2, align_up
 
 _POLLS = 10_000
 
@@ -160,6 +161,19 @@ class Unit:
         if not self.hung:
             self.process()
         return polls + 1
+
+    @property
+    def writes(self) -> Sequence[tuple[int, int]]:
+        """The physical pages, as ranges, that the unit writes by itself: fault records and the completion word."""
+        events = self.event_pa + align_up(self.facts.event_entries * self.events.words * 8, PAGE_LG2)
+        return (self.event_pa, events), (self.wait_pa, self.wait_pa + PAGE)
+
+    @property
+    def reads(self) -> Sequence[tuple[int, int]]:
+        """Those that it only reads: commands and structures."""
+        commands = align_up(self.facts.queue_entries * self.commands.words * 8, PAGE_LG2)
+        structures = [(pa, pa + (1 << size_lg2)) for pa, size_lg2 in self._blocks]
+        return (self.queue_pa, self.queue_pa + commands), *structures
 
     def drain_events(self) -> Sequence[Words]:
         """Read and consume the event queue, as a driver does."""

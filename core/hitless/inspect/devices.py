@@ -26,17 +26,33 @@ from hitless.units import PAGE, PAGE_LG2
 MOST_DEVICES = 1 << 18
 """So many devices are looked up; a larger table needs ``--device``."""
 _MOST_LOADS = 1 << 20
+_UNREADABLE = 1 << 13
+"""After so many structures that cannot be read the others are not tried."""
 
 
 class SpaceKey(NamedTuple):
     """What makes an address space: tables, and the stage 2 that they lie in (stage 1 of a nested translation).
 
-    ``rights`` are what the structures grant to those devices.
+    ``rights`` are what the structures grant to those devices. Devices that share tables may have tags of their own.
     """
 
     root: StageRoot
     under: StageRoot | None
     rights: int
+
+    @property
+    def tables(self) -> tuple[object, ...]:
+        """The same for devices that share tables, whatever their tags."""
+        return (self.root[:2], self.under and self.under[:2], self.rights)
+
+
+@define
+class Sharing:
+    """Devices that share tables, and their tags."""
+
+    key: SpaceKey
+    devices: list[int] = field(factory=list)
+    tags: set[int] = field(factory=set)
 
 
 @define
@@ -44,14 +60,14 @@ class UnitView:
     """What a unit's structures say of its devices.
 
     Args:
-        spaces: devices by address space, in the order of the first one.
+        spaces: devices that share tables, in the order of the first one.
         others: devices that bypass translation (``bypass``) or are refused on purpose (``abort``).
         absent: how many devices have no entry.
         looked_up: how many devices were looked up.
         pages: physical page numbers of the structures that were read.
     """
 
-    spaces: dict[SpaceKey, list[int]] = field(factory=dict)
+    spaces: dict[tuple[object, ...], Sharing] = field(factory=dict)
     others: dict[Mode, list[int]] = field(factory=dict)
     absent: int = 0
     looked_up: int = 0
@@ -103,6 +119,10 @@ def look_up(
     sight = _Memo(memory, structures)
     view = UnitView()
     for each in [device] if device is not None else _devices(structures, base, memory.load, findings):
+        if findings.counts["I1"] > _UNREADABLE:
+            why = f"more than {_UNREADABLE:,} structures lie in no memory; from device {each:#x} on none is looked up"
+            findings.add(Finding("I2", f"register {base:#x}", f"{base:#x}", why, "check its value, or use --device"))
+            break
         view.looked_up += 1
         at = find(structures, base, each, pasid, sight)  # type: ignore[arg-type]
         if isinstance(at, Refusal):
@@ -111,7 +131,9 @@ def look_up(
             view.others.setdefault(at.mode if at.rights else "abort", []).append(each)
         else:
             for key in _keys(at):
-                view.spaces.setdefault(key, []).append(each)
+                sharing = view.spaces.setdefault(key.tables, Sharing(key))
+                sharing.devices.append(each)
+                sharing.tags.add(key.root.tag)
     view.pages = sight.pages
     return view
 
@@ -167,12 +189,13 @@ def _devices(structures: ImageStructures, base: int, load: Callable[[int], int],
         return load(pa)
 
     for each in structures.devices(base, counted):
-        if len(each) > left:
-            yield from each[:left]
+        count = each.stop - each.start
+        if count > left:
+            yield from range(each.start, each.start + left)
             why = f"the structures have room for more than {MOST_DEVICES:,} devices; the others are not looked up"
             findings.add(Finding("I2", f"register {base:#x}", f"{base:#x}", why, "check its value, or use --device"))
             return
-        left -= len(each)
+        left -= count
         yield from each
     if loads < 0:
         why = f"the structures have more than {_MOST_LOADS:,} descriptors; the others are not looked up"

@@ -46,6 +46,7 @@ class Space:
     reader: AddressSpace
     devices: Sequence[int] = ()
     key: SpaceKey | None = None
+    tags: Sequence[int] = ()
 
     @property
     def fmt(self) -> PageFormat:
@@ -62,6 +63,7 @@ class Space:
             "stage": self.fmt.stage,
             "nested": key is not None and key.under is not None,
             "tag": None if key is None else key.root.tag,
+            "tags": list(self.tags),
             "tables": reader.tables.total(),
             "table_bytes": reader.table_bytes,
             "bytes": reader.mapped,
@@ -125,8 +127,9 @@ def open_spaces(memory: Readable, asked: Asked, space: type[AddressSpace] = Addr
         return Opened(asked, [Space(reader)], None, findings)
     view = look_up(asked.structures, asked.base, memory, findings, asked.device, asked.pasid)
     spaces = []
-    for key, devices in view.spaces.items():
+    for sharing in view.spaces.values():
+        key = sharing.key
         below = memory if key.under is None else GuestView(memory, key.under)
         reader = space(below, key.root.page_format, key.root.root_pa, key.rights, findings)
-        spaces.append(Space(reader, devices, key))
+        spaces.append(Space(reader, sharing.devices, key, tuple(sorted(sharing.tags))))
     return Opened(asked, spaces, view, findings)

@@ -17,6 +17,7 @@ from hitless.errors import BusError
 from hitless.inspect.entries import ILLEGAL, Entries, KindArray
 from hitless.inspect.findings import Finding, Findings
 from hitless.inspect.ranges import NOTHING, Leaves
+from hitless.memory.images import Segment
 from hitless.pagetable import Level, PageFormat
 from hitless.units import lg2_text
 
@@ -34,6 +35,17 @@ class Readable(Protocol):
     def load(self, pa: int) -> int: ...
 
     def view(self, pa: int, count: int) -> U64Array: ...
+
+
+class Image(Readable, Protocol):
+    """Memory that tables are read from: of a file, or of a running QEMU."""
+
+    @property
+    def segments(self) -> Sequence[Segment]: ...
+
+    def gather(self, pas: U64Array) -> U64Array: ...
+
+    def contains(self, pa: int, size: int) -> bool: ...
 
 
 class Pointer(NamedTuple):

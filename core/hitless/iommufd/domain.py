@@ -5,6 +5,7 @@ It is a notifier of guest_memfd. Everything that it writes to a reachable table 
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 import attrs
 from attrs import define, field, frozen
@@ -199,13 +200,15 @@ class Domain:
 
     def _start(self) -> None:
         """Enter the owners into the owner table, and map the guest's memory."""
+        for start_pa, end_pa in (each for unit in self.units for each in unit.writes):
+            self.vendor.ownership.reserve(self.owners, start_pa, end_pa)
         for slot in self.guest.slots.slots:
             for run in self.guest.runs(slot.gpa, slot.end):
                 if run.owner != HOST:
                     size = run.end - run.start
                     lg2 = entry_lg2(self, run.start, run.pa)
                     self.vendor.ownership.initial(self.owners, run.pa, run.pa + size, run.owner, lg2)
-        ranges = self._iovas((slot.gpa, slot.end) for slot in self.guest.slots.slots)
+        ranges = self.iovas((slot.gpa, slot.end) for slot in self.guest.slots.slots)
         if ranges:
             request = PlanRequest(ranges, lambda start, end: self.layout(start, end, None))
             self._execute(self.planner.plan(self.name, request))
@@ -213,7 +216,7 @@ class Domain:
 
     # -- IOVAs and guest physical addresses
 
-    def _iovas(self, ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    def iovas(self, ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
         """The IOVA ranges that lead into guest physical ranges."""
         if self.ioas is None:
             return tuple(ranges)
@@ -341,7 +344,7 @@ class Domain:
 
     def revoke(self, start: int, end: int) -> None:
         """Unmap everything in the range; tables that map nothing any more are freed."""
-        gone = self._iovas([(start, end)])
+        gone = self.iovas([(start, end)])
         if not gone:
             return
 
@@ -365,10 +368,17 @@ class Domain:
 
     def merge(self, start: int, end: int) -> None:
         """Join what can be joined in a range: the policy ``on_request``."""
+        self._lay_out_again(start, end, merge=True)
+
+    def cut(self, start: int, end: int) -> None:
+        """Cut leaves of a range that are larger than the split rules let them be by now."""
+        self._lay_out_again(start, end, merge=False)
+
+    def _lay_out_again(self, start: int, end: int, *, merge: bool) -> None:
         with self.guest.quiet(start, end), self._lock:
-            ranges = self._iovas([(start, end)])
-            request = PlanRequest(ranges, lambda a, b: self.layout(a, b, None), merge=True, owners=DomainOwners(self))
-            prepared = self._plan(request)
+            ranges = self.iovas([(start, end)])
+            layout = partial(self.layout, conversion=None)
+            prepared = self._plan(PlanRequest(ranges, layout, merge=merge, owners=DomainOwners(self)))
             self._execute(prepared)
         self._count(prepared)
 
@@ -388,10 +398,10 @@ class Domain:
     def _request(self, conversion: Conversion, after: Conversion | None) -> PlanRequest:
         changed = conversion.done if after is None else conversion.ranges
         return PlanRequest(
-            self._iovas(conversion.ranges),
+            self.iovas(conversion.ranges),
             lambda start, end: self.layout(start, end, after),
             wipe_first=not self.policy.maps_private,
-            owed=self._iovas(changed) if self.vendor.ownership.invalidate_after and self.policy.maps_private else (),
+            owed=self.iovas(changed) if self.vendor.ownership.invalidate_after and self.policy.maps_private else (),
             merge=self.settings.merge == "at_once",
             remap=self.settings.strategy == "unmap-remap",
             owned=after is None,

@@ -9,7 +9,17 @@ from attrs import define
 
 from hitless.guest_memfd.conversion import ChangeRun, Conversion
 from hitless.guest_memfd.guest import HOST
-from hitless.ownership import ANY_LG2, Block, Choreography, Close, Follow, OwnerChange, OwnerTable, size_class
+from hitless.ownership import (
+    ANY_LG2,
+    Block,
+    Choreography,
+    Close,
+    Follow,
+    OwnerChange,
+    Ownership,
+    OwnerTable,
+    size_class,
+)
 from hitless.plan import Own, Step, Store, effects_of
 from hitless.refresh.changes import Change, Changes
 
@@ -30,6 +40,11 @@ class DomainOwners:
     conversion: Conversion | None = None
     runs: Sequence[ChangeRun] = ()
 
+    @property
+    def _carries_all(self) -> bool:
+        ownership = self.domain.choreography
+        return ownership.carries_all and type(ownership).carry is not Ownership.carry
+
     def follow(self, iova: int, pa: int, from_lg2: int, to_lg2: int) -> Follow:
         """Entries of the owner table matter where the domain's devices use guest-owned pages through its leaves."""
         ownership = self.domain.choreography
@@ -48,6 +63,8 @@ class DomainOwners:
     def carry(self, store: Store, change: Change, close: Close) -> Sequence[Step] | None:
         """Who makes a store, where it is not the host."""
         domain = self.domain
+        if not (change.together or self._carries_all):
+            return None
         fmt, size_lg2 = domain.vendor.page_format, domain.vendor.page_format.levels[change.level].lo
         leaf = next((each for each in (change.old, change.new) if each and fmt.is_leaf(each, change.level)), None)
         pa = 0 if leaf is None else int(fmt.leaf_oa(leaf, change.level))

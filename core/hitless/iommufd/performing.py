@@ -8,7 +8,7 @@ from attrs import define
 from hitless.errors import CallFailed, UnitTimeout
 from hitless.guest_memfd.conversion import Conversion
 from hitless.pagetable import tables_below
-from hitless.plan import Barrier, Clean, Invalidate, Own, Release, Step, Wait
+from hitless.plan import Barrier, Call, Clean, Invalidate, Own, Release, Step, Store, Wait
 from hitless.refresh.changes import Change
 from hitless.refresh.planner import Prepared
 
@@ -44,10 +44,11 @@ class Performer:
                 self._fence(conversion, timeout.unit)
                 remaining = remaining[done.count :]
             except CallFailed as failed:
-                remaining = remaining[done.count :]
+                before, remaining = remaining[: done.count - 1], remaining[done.count :]
                 if failed.harmless and not _changes_owners(steps):
                     refused = failed.what
-                    remaining = list(self._closing(remaining, prepared))
+                    closing = _round(remaining) if _open(before) else []
+                    remaining = [*closing, *self._freeing(remaining, prepared)]
                     continue
                 for unit in self.domain.units:
                     self._fence(conversion, unit.name)
@@ -67,24 +68,17 @@ class Performer:
         changes = prepared.changes.cut_together
         return [table for change in changes if not self._done(change) for table in self._tables(change, change.new)]
 
-    def _closing(self, steps: Sequence[Step], prepared: Prepared) -> Iterator[Step]:
-        """Of steps that are not done, those that end what was done before them."""
+    def _freeing(self, steps: Sequence[Step], prepared: Prepared) -> Iterator[Step]:
+        """The Releases of steps that are not done, without tables that are linked still."""
         merges = [*prepared.changes.merge_together, *prepared.changes.merge]
+        left = [change for change in merges if not self._done(change)]
+        stay = {table for change in left for table in self._tables(change, change.old)}
+        held = {pa for pa, _ in stay}
         for step in steps:
-            match step:
-                case Barrier() | Clean() | Invalidate() | Wait():
-                    yield step
-                case Release(tables, fold):
-                    stay = {
-                        table
-                        for change in merges
-                        if not self._done(change)
-                        for table in self._tables(change, change.old)
-                    }
-                    gone = [table for table in tables if table not in stay]
-                    if gone:
-                        held = {pa for pa, _ in stay}
-                        yield Release(gone, [each for each in fold if each.table_pa not in held])
+            if isinstance(step, Release):
+                gone = [table for table in step.tables if table not in stay]
+                if gone:
+                    yield Release(gone, [each for each in step.fold if each.table_pa not in held])
 
     def _done(self, change: Change) -> bool:
         """Whether the entry of a cut or merge holds the new word; bits that hardware sets are no matter."""
@@ -110,6 +104,30 @@ class Performer:
 def _changes_owners(steps: Sequence[Step]) -> bool:
     """Whether it is the section in which owners change: what the guest was told by then cannot be taken back."""
     return any(isinstance(step, Own) for step in steps)
+
+
+def _open(steps: Sequence[Step]) -> bool:
+    """Whether something was replaced that nothing has been waited for yet."""
+    for step in reversed(steps):
+        if isinstance(step, Wait):
+            return False
+        if isinstance(step, Store | Call):
+            return True
+    return False
+
+
+def _round(steps: Sequence[Step]) -> list[Step]:
+    """What closes the round that steps begin in the middle of."""
+    closing: list[Step] = []
+    for step in steps:
+        if isinstance(step, Store | Call):
+            if closing:
+                break
+        elif isinstance(step, Clean | Invalidate | Wait | Barrier):
+            closing.append(step)
+        else:
+            break
+    return closing
 
 
 class _Progress:

@@ -6,8 +6,9 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from hitless.ownership.policy import Policy
 from hitless.ownership.raw import RawTable
-from hitless.ownership.table import OwnerTable
+from hitless.ownership.table import HOST, OwnerTable
 from hitless.plan import Call, Invalidate, Own, Step, Store, Wait
+from hitless.units import PAGE_LG2
 
 ANY_LG2 = 64
 """Of a leaf whose size does not matter to the owner table."""
@@ -104,6 +105,9 @@ class Ownership(Protocol):
     def verdict(self, table: OwnerTable, pa: int, leaf_lg2: int, trusted: bool) -> Verdict:
         """Check an access to ``pa`` through a leaf of a size, by a device that is trusted or not."""
 
+    carries_all: bool = True
+    """Whether :meth:`carry`, if there is one, is asked about every store: False: where an owner entry changes along."""
+
     raw: RawTable | None = None
     """The owner table bit for bit; None: its form is not modelled."""
 
@@ -135,7 +139,7 @@ class Ownership(Protocol):
     ) -> Sequence[Step] | None:
         """Who makes a store to a reachable entry, where it is not the host alone: the steps in its place.
 
-        None: the host stores. Asked for every store of a conversion.
+        None: the host stores.
 
         Args:
             table: as it is before the conversion.
@@ -149,6 +153,10 @@ class Ownership(Protocol):
             Refused: it cannot be done hitlessly.
         """
         return None
+
+    def reserve(self, table: OwnerTable, start_pa: int, end_pa: int) -> None:
+        """Enter pages that a unit writes by itself, fault records and the like; most vendors leave them the host's."""
+        table.set(start_pa, end_pa, HOST, PAGE_LG2)
 
     def initial(self, table: OwnerTable, start_pa: int, end_pa: int, owner: int, hunk_lg2: int) -> None:
         """Enter memory that is guest-owned (or host-owned) from the start, in entries no larger than a hunk."""

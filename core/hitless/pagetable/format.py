@@ -205,6 +205,13 @@ class PageFormat(ABC):
         """Those of ``hardware_set`` that hardware clears instead of setting (read-only: a clean page)."""
         return 0
 
+    def dirty_bits(self, level: int) -> tuple[int, int]:
+        """The bits that a write sets in a leaf, and those that it clears: what hardware changes but the access flag."""
+        layout = self.layout("leaf", level)
+        accessed = sum(each.mask for each in layout.fields if each.name in ("A", "AF")) if layout else 0
+        clears = self.hardware_clears(level)
+        return self.hardware_set(level) & ~accessed & ~clears, clears
+
     def cacheable(self, word: int, level: int) -> bool:
         """Whether a cached copy of this leaf can take part in a TLB conflict (Arm: nT clear)."""
         return True

@@ -151,6 +151,10 @@ class Assembler:
             steps.append(Release([*changes.unlinked, *changes.freed], list(changes.folds)))
         return steps
 
+    def clean(self, changes: Sequence[Change], owners: Owners = NO_OWNERS) -> list[Step]:
+        """Take the marks of writes out of leaves; when it has been waited for, every later write is marked."""
+        return self._stage(changes, owners)
+
     def _stage(self, changes: Sequence[Change], owners: Owners, owed: Sequence[Target] = ()) -> list[Step]:
         """The rounds of one stage: all changes' first stores, what closes them, all second stores, ..."""
         steps: list[Step] = []

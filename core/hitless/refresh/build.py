@@ -60,6 +60,7 @@ class Builder:
     def __init__(self, fmt: PageFormat, rules: SplitRules, tables: Tables) -> None:
         self._fmt = fmt
         self._allowed = rules.leaf_lg2s
+        self.largest_lg2 = max(rules.leaf_lg2s)
         self._sizes: dict[int, list[LeafSize]] = {}
         self._tables = tables
         self.fills: list[Fill] = []

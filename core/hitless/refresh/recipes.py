@@ -6,9 +6,13 @@ from typing import Literal, TypeAlias
 
 from attrs import frozen
 
-Kind: TypeAlias = Literal["cut", "merge", "replace", "wipe", "map", "prune", "resize"]
+Kind: TypeAlias = Literal["cut", "merge", "replace", "wipe", "map", "prune", "resize", "clean"]
 KINDS: tuple[Kind, ...] = ("cut", "merge", "replace", "wipe", "map", "prune")
-"""The kinds of change that every vendor has a recipe for; ``resize`` is for those that have runs."""
+"""The kinds of change that every vendor has a recipe for; ``resize`` is for those that have runs.
+
+``clean`` takes the mark of a write out of a leaf: one store everywhere, and an invalidation, since what is cached as
+written is not marked again.
+"""
 
 
 class Scope(Enum):
@@ -85,7 +89,7 @@ class Recipes:
 
     def of(self, kind: Kind) -> Recipe | Impossible | None:
         """The recipe of one kind of change."""
-        found: Recipe | Impossible | None = getattr(self, kind)
+        found: Recipe | Impossible | None = _CLEAN if kind == "clean" else getattr(self, kind)
         return found
 
 
@@ -123,3 +127,6 @@ def one_store(scope: Scope, source: str) -> Recipe:
 def break_before_make(scope: Scope, source: str) -> Recipe:
     """Write 0, invalidate, wait, write the new word."""
     return Recipe((Round(empty, scope, "0"), Round(new_word, Scope.NONE, "new")), source)
+
+
+_CLEAN = one_store(Scope.LEAF, "D1: what is cached as written is not marked again")

@@ -300,7 +300,7 @@ class Survey:
 
     def _divides(self, slot: Slot, pieces: list[Piece]) -> bool:
         """Whether a leaf cannot stay whole until the refresh."""
-        if len(pieces) > 1:
+        if len(pieces) > 1 or slot.size_lg2 > self._builder.largest_lg2:
             return True
         later = pieces[0].later.oa if pieces[0].later else None
         return later is not None and not self._builder.fits(slot.size_lg2, later, slot.iova)

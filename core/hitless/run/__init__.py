@@ -5,5 +5,16 @@ from hitless.run.images import plan_on_image
 from hitless.run.plans import PlannedDomain, plan_conversions
 from hitless.run.result import LogCounts, Row, RunResult
 from hitless.run.runner import run_log
+from hitless.run.world import MachineName
 
-__all__ = ["Check", "LogCounts", "PlannedDomain", "Row", "RunResult", "plan_conversions", "plan_on_image", "run_log"]
+__all__ = [
+    "Check",
+    "LogCounts",
+    "MachineName",
+    "PlannedDomain",
+    "Row",
+    "RunResult",
+    "plan_conversions",
+    "plan_on_image",
+    "run_log",
+]

@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 from attrs import define, evolve, field
 
@@ -15,10 +16,10 @@ from hitless.inspect.opening import Space
 from hitless.inspect.owners import Owners
 from hitless.inspect.ranges import Range as MappedRange
 from hitless.inspect.ranges import ranges as mapped_ranges
+from hitless.inspect.space import Image
 from hitless.iommufd import Domain, DomainSettings
 from hitless.machine import Machine
-from hitless.memory import JoinedMemory, PageAllocator
-from hitless.memory.images import ImageMemory
+from hitless.memory import JoinedMemory, PageAllocator, PhysicalMemory
 from hitless.plugin import Vendor
 from hitless.run.checking import check_plan
 from hitless.run.plans import PlannedDomain
@@ -87,7 +88,7 @@ class ImageDomain(Domain):
 
 
 def plan_on_image(
-    image: ImageMemory,
+    image: Image,
     space: Space,
     vendor: Vendor,
     wanted: Sequence[tuple[Range, str]],
@@ -114,7 +115,7 @@ def plan_on_image(
 
 
 def _one(
-    image: ImageMemory,
+    image: Image,
     space: Space,
     vendor: Vendor,
     mapped: Sequence[MappedRange],
@@ -151,7 +152,7 @@ def _one(
 
 
 def _domain(
-    image: ImageMemory,
+    image: Image,
     space: Space,
     vendor: Vendor,
     guest: GuestMemfd,
@@ -170,7 +171,7 @@ def _domain(
         "image",
         vendor,
         guest,
-        JoinedMemory([machine.arena, image]),
+        JoinedMemory([machine.arena, cast(PhysicalMemory, image)]),
         tables,
         [(unit, tag, devices)],
         DomainSettings(allow_break=allow_break),
@@ -235,7 +236,7 @@ def _set_owners(guest: GuestMemfd, owners: Owners) -> None:
                 at = edge
 
 
-def _free(image: ImageMemory, vendor: Vendor) -> int:
+def _free(image: Image, vendor: Vendor) -> int:
     """Physical memory for new tables that the image does not hold."""
     top = vendor.page_format.oa_bits
     for lg2 in range(min(40, top - 2), top):

@@ -42,6 +42,8 @@ class Row:
     Args:
         checked, check_violations: plans that were checked, and by rule what broke in them.
         story: of the first of these violations, told.
+        witnessed: of emulated units, how translations were seen; None: the units are the model's. What such a unit
+            cannot show is null in JSON.
         picture: what a report shows, if one was asked for.
     """
 
@@ -68,6 +70,7 @@ class Row:
     checked: int = 0
     check_violations: Counter[str] = field(factory=Counter)
     story: str = ""
+    witnessed: dict[str, int] | None = None
     seconds: float = 0.0
     picture: RunPicture | None = None
 
@@ -104,10 +107,11 @@ class Row:
             "neighbour_misrouted": self.dma.neighbour_misrouted,
             "converted_dma": self.dma.converted,
             "converted_misrouted": self.dma.converted_misrouted,
-            "machine_checks": self.dma.machine_checks,
+            "machine_checks": self._modelled(self.dma.machine_checks),
             "stale_after_refresh": self.dma.stale,
-            "freed_table_reads": self.freed_table_reads,
-            "conflicts": self.conflicts,
+            "freed_table_reads": self._modelled(self.freed_table_reads),
+            "conflicts": self._modelled(self.conflicts),
+            "witnessed": self.witnessed,
             "cuts": self.cuts,
             "merges": self.merges,
             "stores": self.done.stores,
@@ -123,6 +127,10 @@ class Row:
             "check_violations": {rule: self.check_violations[rule] for rule in sorted(self.check_violations)},
             "seconds": round(self.seconds, 3),
         }
+
+    def _modelled(self, count: int) -> int | None:
+        """A count that only the model can make."""
+        return count if self.witnessed is None else None
 
 
 @define

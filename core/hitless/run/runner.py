@@ -19,7 +19,7 @@ from hitless.processes import side_by_side
 from hitless.run.checking import Check
 from hitless.run.pictures import Sampler
 from hitless.run.result import LogCounts, Row, RunResult
-from hitless.run.world import World, open_world
+from hitless.run.world import MachineName, World, open_world
 from hitless.units import size_text
 
 Progress: TypeAlias = Callable[[str, int, int | None], None]
@@ -154,12 +154,14 @@ def run_log(
     seed: int = 0,
     limit: int | None = None,
     check: Check = "none",
+    machine: MachineName = "memory",
     pictures: bool = False,
     progress: Progress = _silent,
 ) -> RunResult:
     """Run a log through all domains, once for each strategy; ``check`` says which of the plans are checked.
 
-    ``pictures``: rows hold what a report shows.
+    ``machine`` says where: with ``qemu``, on emulated units, one QEMU for each. ``pictures``: rows hold what a report
+    shows.
 
     The same configuration, log, seed and version give the same result but for ``seconds``.
 
@@ -168,7 +170,7 @@ def run_log(
     """
     deciding = frozenset({"refresh"} if "refresh" in strategies else strategies)
     jobs = [
-        _Job(config, domains, strategy, seed, limit, check, pictures)
+        _Job(config, domains, strategy, seed, limit, check, machine, pictures)
         for strategy, domains in worlds_of(config, strategies)
     ]
     processes = min(len(jobs), len(os.sched_getaffinity(0)))
@@ -197,6 +199,7 @@ class _Job:
     seed: int
     limit: int | None
     check: Check
+    machine: MachineName
     pictures: bool = False
 
     @property
@@ -205,7 +208,7 @@ class _Job:
 
     def run(self, registry: VendorRegistry, log: LogFile, progress: Progress) -> Pass:
         """Run the log; the world is closed afterwards."""
-        world = open_world(self.config, self.domains, registry, self.strategy, self.seed, self.check)
+        world = open_world(self.config, self.domains, registry, self.strategy, self.seed, self.check, self.machine)
         try:
             a_pass = _Pass(world, sampler=Sampler(world) if self.pictures else None)
             rows = a_pass.run(log, self.limit, lambda done: progress(self.label, done, None))

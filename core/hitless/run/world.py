@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import attrs
 from attrs import define, field
@@ -14,18 +14,21 @@ from hitless.guest_memfd.backing import make_backing
 from hitless.guest_memfd.conversion import Conversion
 from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd
 from hitless.guest_memfd.slots import Slot, Slots
-from hitless.hardware.dma import DmaEngine, Lane
+from hitless.hardware.dma import DmaEngine, Lane, near
 from hitless.hardware.unit import Unit
 from hitless.iommufd import Domain, DomainSettings
 from hitless.machine import Machine
+from hitless.machine.qemu.boards import GUEST_PA as EMULATED_GUEST_PA
+from hitless.machine.qemu.machine import QemuMachine, check_emulated, emulator_of
 from hitless.pagetable import count_leaves
 from hitless.plan import Step
 from hitless.plugin import ConversionRecord, Vendor, VendorRegistry
 from hitless.run.checking import Check, PlanChecker
 from hitless.run.result import Row
 
+MachineName: TypeAlias = Literal["memory", "qemu"]
 _MANY_STEPS = 48
-_NEAR_SPANS = 8
+_DEVICE = 8
 
 
 @define(eq=False)
@@ -55,20 +58,10 @@ class Station:
         self.checker.begin(conversion)
         prepared = self.domain.pending(conversion)
         changes = prepared.changes
-        levels = self.domain.vendor.page_format.levels
-        near = []
-        for change in [*changes.resize, *changes.cut, *changes.merge, *changes.wipe, *changes.place][:_NEAR_SPANS]:
-            level = levels[change.level]
-            lo = level.lo if change.kind in ("cut", "merge", "resize") or (change.old and change.kind == "wipe") else 0
-            lo = lo if lo > levels[0].lo else level.lo + level.bits
-            near.append((change.iova >> lo << lo, (change.iova >> lo << lo) + (1 << lo)))
-        for target in changes.owed[:_NEAR_SPANS]:
-            lo = max(target.leaf_lg2, levels[0].lo + levels[0].bits)
-            near.append((target.first >> lo << lo, (target.first >> lo << lo) + (1 << lo)))
         steps = sum(1 for _ in prepared.plan.steps())
         self.skip = max(1, steps // _MANY_STEPS)
         self.engine.rate = 12 if changes.cut or changes.resize else 1
-        self.engine.begin(conversion, near)
+        self.engine.begin(conversion, near(changes, self.domain.vendor.page_format))
 
     def finish(self) -> Row:
         """The row, with everything counted."""
@@ -78,6 +71,8 @@ class Station:
         row.tables, row.tables_peak = self.machine.tables.used_pages, self.machine.tables.peak_pages
         row.leaves = dict(count_leaves(self.machine.arena, domain.vendor.page_format, domain.planner.root_pa))
         row.conflicts = sum(unit.conflicts for unit in domain.units)
+        if isinstance(self.machine, QemuMachine):
+            row.witnessed = attrs.asdict(self.machine.witnessed)
         row.freed_table_reads = sum(unit.freed_table_reads for unit in domain.units)
         return row
 
@@ -88,6 +83,7 @@ class World:
 
     guest: GuestMemfd
     stations: list[Station] = field(factory=list)
+    machines: list[Machine] = field(factory=list)
 
     def begin(self, conversion: Conversion) -> None:
         """A conversion starts: DMA turns to what its plans change."""
@@ -106,8 +102,8 @@ class World:
 
     def close(self) -> None:
         """Give all memory back."""
-        for station in self.stations:
-            station.machine.close()
+        for machine in self.machines:
+            machine.close()
 
 
 def _tell(station: Station, record: ConversionRecord) -> None:
@@ -123,12 +119,12 @@ def _tell(station: Station, record: ConversionRecord) -> None:
         ) from error
 
 
-def open_guest(config: Config) -> GuestMemfd:
-    """The guest of a configuration, with its owners at the start."""
+def open_guest(config: Config, base_pa: int = GUEST_PA) -> GuestMemfd:
+    """The guest of a configuration, with its owners at the start and its memory from an address on."""
     told = config.guest
     slots = Slots([Slot(each.gpa, each.offset, each.size) for each in told.slots])
     hunk_lg2 = told.hunk.bit_length() - 1
-    backing = make_backing(told.backing, GUEST_PA, slots.size, hunk_lg2)
+    backing = make_backing(told.backing, base_pa, slots.size, hunk_lg2)
     guest = GuestMemfd(slots, backing, hunk_lg2, page_size=told.page_size)
     if told.owner == "shared":
         for slot in slots.slots:
@@ -146,13 +142,38 @@ def open_world(
     strategy: str,
     seed: int,
     check: Check = "none",
+    machine: MachineName = "memory",
 ) -> World:
     """A guest with some of a configuration's domains, all mapped and with DMA ready; ``check``: which plans are."""
-    world = World(open_guest(config))
-    for told in domains:
-        world.stations.append(_open_station(config, told, registry, world.guest, strategy, seed, check))
+    world = World(open_guest(config) if machine == "memory" else open_guest(config, EMULATED_GUEST_PA))
+    try:
+        for told in domains:
+            opened = _machine(registry, told, world.guest, seed, machine)
+            world.machines.append(opened[1])
+            world.stations.append(_open_station(config, told, registry, world.guest, strategy, check, *opened))
+    except BaseException:
+        world.close()
+        raise
     world.guest.watchers.append(world)
     return world
+
+
+def _machine(
+    registry: VendorRegistry, told: DomainConfig, guest: GuestMemfd, seed: int, name: MachineName
+) -> tuple[Vendor, Machine]:
+    """A domain's machine, and its vendor with the features that units have there.
+
+    Raises:
+        HitlessError: there is no such machine for it.
+    """
+    vendor = registry.resolve(told.vendor, told.format, told.features, told.extensions)
+    if name == "memory":
+        return vendor, Machine(seed, table_bytes=told.table_memory)
+    features = {**emulator_of(vendor).features, **told.features}
+    vendor = registry.resolve(told.vendor, told.format, features, told.extensions)
+    check_emulated(vendor)
+    end = max(end for _, end, _ in guest.backing.pools())
+    return vendor, QemuMachine.of(vendor, seed, table_bytes=told.table_memory, guest_bytes=end - EMULATED_GUEST_PA)
 
 
 def _open_station(
@@ -161,20 +182,18 @@ def _open_station(
     registry: VendorRegistry,
     guest: GuestMemfd,
     strategy: str,
-    seed: int,
     check: Check,
+    vendor: Vendor,
+    machine: Machine,
 ) -> Station:
-    vendor = registry.resolve(told.vendor, told.format, told.features, told.extensions)
-    machine = Machine(seed, table_bytes=told.table_memory)
     settings = DomainSettings(told.policy, told.trusted, told.merge, told.allow_break, strategy)
     attach = _attach(config, told, machine, vendor)
     domain = Domain.open(told.name, vendor, guest, machine.arena, machine.tables, attach, settings)
     guest.notifiers.append(domain)
     machine.tables.reset_peak()
     lanes = [Lane(unit, unit.attachments[device, None]) for unit, _, devices in attach for device, _ in devices]
-    engine = DmaEngine(
-        guest, lanes, domain.default_attrs, random.Random(machine.rng.random()), domain.policy.maps_private
-    )
+    seen_attrs = None if isinstance(machine, QemuMachine) else domain.default_attrs
+    engine = DmaEngine(guest, lanes, seen_attrs, random.Random(machine.rng.random()), domain.policy.maps_private)
     row = Row(
         told.name,
         vendor.name,
@@ -199,11 +218,11 @@ def _attach(
     config: Config, told: DomainConfig, machine: Machine, vendor: Vendor
 ) -> list[tuple[Unit, int, list[tuple[int, bool]]]]:
     """The units of a domain, each with its tag and devices; one unit with one device if none is named."""
-    if not told.units:
-        return [(machine.add_unit(f"{told.name}-iommu0", vendor), 1, [(8, False)])]
     units = {unit.name: unit for unit in config.units}
+    behind = [(name, [(d.id, d.ats) for d in units[name].devices_of(told.name)]) for name in told.units]
     found = []
-    for name in told.units:
-        devices = [(d.id, d.ats) for d in units[name].devices if d.domain in ("", told.name)]
-        found.append((machine.add_unit(name, vendor), 1, devices))
+    for name, devices in behind or [(f"{told.name}-iommu0", [(_DEVICE, False)])]:
+        placed = machine.place([device for device, _ in devices])
+        ats = [each for _, each in devices]
+        found.append((machine.add_unit(name, vendor, placed), 1, list(zip(placed, ats, strict=True))))
     return found

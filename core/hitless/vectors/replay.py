@@ -178,7 +178,7 @@ class Replay:
         if (leaf is None) != (op.ret != 0):
             return f"{op.iova:#x} is {'not ' if leaf is None else ''}mapped"
         if leaf is not None:
-            ones, zeros = self._dirty_bits(leaf.level)
+            ones, zeros = self.fmt.dirty_bits(leaf.level)
             pa = self._entries(leaf)[(op.iova - leaf.iova) >> self.fmt.levels[leaf.level].lo]
             self.arena.store(pa, (self.arena.load(pa) | ones) & ~zeros)
         return ""
@@ -187,7 +187,7 @@ class Replay:
         """Dirty leaves of a range, a run as one; D is cleared in all their entries unless ``noclear``."""
         found = []
         for leaf in list(self._leaves(op.iova, op.iova + op.size)):
-            ones, zeros = self._dirty_bits(leaf.level)
+            ones, zeros = self.fmt.dirty_bits(leaf.level)
             entries = self._entries(leaf)
             words = [self.arena.load(pa) for pa in entries]
             if not any(word & ones or ~word & zeros for word in words):
@@ -200,13 +200,6 @@ class Replay:
         if _joined(found) == _joined(recorded):
             return ""
         return f"dirty is {_ranges(sorted(found))}, not {_ranges(recorded)}"
-
-    def _dirty_bits(self, level: int) -> tuple[int, int]:
-        """The bits that a write sets, and those that it clears: what hardware changes but for the access flag."""
-        layout = self.fmt.layout("leaf", level)
-        accessed = sum(each.mask for each in layout.fields if each.name in ("A", "AF")) if layout else 0
-        clears = self.fmt.hardware_clears(level)
-        return self.fmt.hardware_set(level) & ~accessed & ~clears, clears
 
     def _entries(self, leaf: Leaf) -> list[int]:
         """Addresses of the entries that make up a leaf."""

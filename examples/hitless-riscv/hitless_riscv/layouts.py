@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from attrs import evolve
 
 from hitless.bits import Field, Layout, bit, ignored, reserved
+from hitless_riscv.mpt import LAYOUTS as MPT_LAYOUTS
 
 _SOURCE = "RISC-V IOMMU 1.0, data structures"
 _IOSATP = {0: "Bare", 8: "Sv39", 9: "Sv48", 10: "Sv57"}
@@ -113,6 +114,9 @@ PC = Layout("process context", _SOURCE, tuple(_words(_PC)), 128)
 
 
 def structure_layouts(*, msi_flat: bool) -> Mapping[str, Layout]:
-    """By the name that a fetch carries; a directory of three levels has two kinds of pointers."""
+    """By the name that a fetch carries; a directory of three levels has two kinds of pointers.
+
+    Beside them the memory protection tables, which the unit itself does not read.
+    """
     pointers = dict.fromkeys(("ddt", "ddt-level2", "pdt", "pdt-level2"), POINTER)
-    return {"ddtp": DDTP, "dc": EXTENDED_DC if msi_flat else DC, "pc": PC, **pointers}
+    return {"ddtp": DDTP, "dc": EXTENDED_DC if msi_flat else DC, "pc": PC, **pointers, **MPT_LAYOUTS}

@@ -10,6 +10,7 @@ from hitless.plugin import API, Capability, hookimpl
 from hitless.refresh.recipes import Recipes, SplitRules
 from hitless_riscv import rules
 from hitless_riscv.commands import RiscvCommands
+from hitless_riscv.emulator import RiscvEmulator
 from hitless_riscv.events import RiscvEvents
 from hitless_riscv.features import STAGE_1, STAGE_2, RiscvFeatures
 from hitless_riscv.formats import configured
@@ -60,6 +61,10 @@ class RiscvPlugin:
     @hookimpl
     def structures(self, page_format: PageFormat, features: RiscvFeatures) -> RiscvStructures:
         return RiscvStructures(page_format, features)
+
+    @hookimpl
+    def emulator(self, page_format: PageFormat, features: RiscvFeatures) -> RiscvEmulator:
+        return RiscvEmulator(page_format, features)
 
     @hookimpl
     def mutants(self, page_format: PageFormat, features: RiscvFeatures) -> Sequence[Any]:

@@ -28,6 +28,7 @@ from hitless_riscv.features import MODES, RiscvFeatures
 from hitless_riscv.formats import CODES, Formats
 from hitless_riscv.layouts import structure_layouts
 from hitless_riscv.live import LiveContexts
+from hitless_riscv.mpt import read_mpt
 from hitless_riscv.setup import setup
 
 _NONE = -1
@@ -56,7 +57,7 @@ class RiscvStructures:
     """Reader and writer of one unit's structures; ``base`` is the ddtp register."""
 
     registers: Mapping[str, RootRegister] = {"ddt": RootRegister("ddtp", tells={"capabilities": features_of})}
-    owner_tables: Mapping[str, OwnerImage] = {}
+    owner_tables: Mapping[str, OwnerImage] = {"mpt": OwnerImage("mmpt of the host's supervisor domain", read_mpt)}
     not_modelled = (
         "Sv32 (SXL, GXL) and big-endian tables (SBE): taken for a context that is misconfigured",
         "translated requests that hold guest physical addresses (T2GPA)",

@@ -9,6 +9,7 @@ PUBLIC = {
     "hitless.check.mutants",
     "hitless.check.subject",
     "hitless.errors",
+    "hitless.hardware.emulator",
     "hitless.hardware.facts",
     "hitless.hardware.structures",
     "hitless.hardware.vendor",

@@ -43,6 +43,8 @@ class AmdEmulator:
     )
     traces_rights = False
     oa_bits = 52
+    key_bits = 48
+    runs = True
     untranslated: tuple[tuple[int, int], ...] = ((0xFEE0_0000, 0xFEF0_0000),)
     blind = (
         "paging-structure caches (the PDC)",
@@ -62,11 +64,6 @@ class AmdEmulator:
                 "amd.above-the-root",
                 "IOVA bits above what the root can index are ignored: such a request is translated as if they were 0",
                 lambda asked: asked.leaf is None and asked.iova >> wide != 0,
-            ),
-            Deviation(
-                "amd.narrow-key",
-                "translations are cached under 48 bits of the IOVA mixed with the DeviceID: one may answer for another",
-                lambda asked: asked.iova >> 48 != 0,
             ),
         )
 

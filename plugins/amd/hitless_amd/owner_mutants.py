@@ -97,6 +97,16 @@ def _too_small(subject: Subject) -> Subject | None:
     return replaced(subject, lambda _, step: attrs.evolve(step, size_lg2=12) if isinstance(step, Own) else step)
 
 
+def _wait_store_given(subject: Subject) -> Subject | None:
+    """The last page that units use beside tables, the completion word's, goes to the guest with the converted one."""
+    start, end = subject.in_use[-1]
+    at_own = next((i for i, (section, _) in enumerate(subject.steps) if section == "own"), None)
+    if at_own is None:
+        return None
+    extra = Own("RMPUPDATE", start, end, GUEST, 12)
+    return changed(subject, [*subject.steps[:at_own], ("own", extra), *subject.steps[at_own:]])
+
+
 HIDE_LEAF_TRUSTED = attrs.evolve(
     at.HIDE_REST_TRUSTED,
     id="trusted-2m",
@@ -190,6 +200,15 @@ OWNER_MUTANTS: tuple[Mutant, ...] = (
         HIDE_LEAF_TRUSTED,
         lambda _: {"C2", "S1"},
         _too_small,
+        why_not=checked,
+    ),
+    Mutant(
+        "amd.rmp-wait-store-given-away",
+        (),
+        "the page that COMPLETION_WAIT stores to becomes guest-owned (AMD-RMP-16)",
+        at.HIDE,
+        lambda _: {"T1"},
+        _wait_store_given,
         why_not=checked,
     ),
 )

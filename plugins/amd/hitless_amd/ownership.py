@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from hitless.errors import Refused
 from hitless.ownership import (
+    FIRMWARE,
     GUEST,
     HOST,
     Block,
@@ -37,6 +38,7 @@ class Rmp(Ownership):
 
     cached = True
     invalidate_after = True  # AMD-RMP-6
+    carries_all = False
 
     def __init__(self, features: AmdFeatures) -> None:
         self._snp = features.snp
@@ -111,8 +113,6 @@ class Rmp(Ownership):
         Raises:
             Refused: there is no such engine.
         """
-        if not block.together:
-            return None
         start, end = block.start_pa, block.start_pa + (1 << _2M)
         cut = store.what == "cut"
         own = Own("PSMASH" if cut else "PUNSMASH", start, end, block.owner, _4K if cut else _2M)
@@ -121,6 +121,11 @@ class Rmp(Ownership):
         if not allow_break:
             raise _refusal("smash", start)
         return [store, own]
+
+    def reserve(self, table: OwnerTable, start_pa: int, end_pa: int) -> None:
+        """Firmware's, so that the CPU cannot write them (AMD-RMP-16)."""
+        if self._snp:
+            table.set(start_pa, end_pa, FIRMWARE, _4K)
 
     def initial(self, table: OwnerTable, start_pa: int, end_pa: int, owner: int, hunk_lg2: int) -> None:
         for a, b, size in _entries(start_pa, end_pa, owner, size_class(hunk_lg2, (_4K, _2M))):

@@ -39,6 +39,8 @@ class ArmSmmuEmulator:
     traces = ("smmuv3_translate_success", "smmuv3_record_event", "smmuv3_translate_abort", "smmu_iotlb_lookup_miss")
     traces_rights = True
     oa_bits = 44
+    key_bits = 64
+    runs = True
     untranslated: tuple[tuple[int, int], ...] = ()
     deviations: tuple[Deviation, ...] = ()
     blind = (

@@ -34,6 +34,8 @@ class IntelEmulator:
     traces = ("vtd_dmar_translate", "vtd_dmar_fault")
     traces_rights = True
     oa_bits = 48
+    key_bits = 64
+    runs = True
     untranslated: tuple[tuple[int, int], ...] = ((0xFEE0_0000, 0xFEF0_0000),)
     deviations: tuple[Deviation, ...] = ()
     blind = (

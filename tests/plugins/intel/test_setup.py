@@ -108,7 +108,7 @@ def test_scalable_words():
         directory + 0x801 * 8: table1 | 1,
         table0: 0xAAAA_A089,
         table0 + 8: 1 << 23 | 7,
-        table1 + 64: 0x41,
+        table1 + 64: 0x4D,  # AW 3, which a first stage does not use (INTEL-CTX-19)
         table1 + 72: 1 << 23 | 9,
         table1 + 80: 0xBBBB_B000,
         lower + 3 * 32: directory3 | 1,

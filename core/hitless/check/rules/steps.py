@@ -12,10 +12,10 @@ from hitless.check.held import Held, Link
 from hitless.check.rules.base import Rule, describe
 from hitless.check.spans import FaultSpan, LeafSpan, PointerSpan, Table
 from hitless.hardware.facts import Drops, Effect, Illegal
-from hitless.ownership import HOST
+from hitless.ownership import FIRMWARE, HOST
 from hitless.pagetable import WRITE
 from hitless.plan import Fill, Invalidate, Own, Release, Store, Wait
-from hitless.refresh.commands import Target, join_targets
+from hitless.refresh.commands import Target, aligned_blocks, join_targets
 from hitless.refresh.levels import table_levels
 from hitless.units import WORD_MAX, align_down, align_up, lg2_text
 
@@ -329,7 +329,7 @@ def _inside(joined: list[tuple[int, int]], first: int, last: int) -> bool:
 
 @define(eq=False)
 class TablesAreHost(Rule):
-    """T1: tables that the plan fills or that it found on its way, and the root."""
+    """T1: tables that the plan fills, the root, and what units use beside tables."""
 
     id: ClassVar[str] = "T1"
     sentence: ClassVar[str] = (
@@ -337,19 +337,30 @@ class TablesAreHost(Rule):
     )
     do: ClassVar[str] = "take table memory from host pages that no address space maps"
     _tables: list[tuple[int, int]] | None = None
+    _looked: bool = False
 
     def _known(self, engine: Engine) -> list[tuple[int, int]]:
         if self._tables is None:
             fills = {(step.pa, step.size_lg2) for _, step in engine.subject.steps if isinstance(step, Fill)}
             fmt = engine.subject.vendor.page_format
-            self._tables = sorted({*fills, (engine.root.pa, fmt.top.table_lg2)})
+            units = {block for start, end in engine.subject.in_use for block in aligned_blocks(start, end - 1, 64)}
+            self._tables = sorted({*fills, *units, (engine.root.pa, fmt.top.table_lg2)})
         return self._tables
+
+    def entered(self, engine: Engine, section: str) -> None:
+        """What is in use when the plan begins."""
+        if engine.now == 0 and not self._looked:
+            self._looked = True
+            for pa, size_lg2 in self._known(engine):
+                for start, end, owner, _ in engine.verdicts.owners.entries(pa, pa + (1 << size_lg2)):
+                    if owner not in (HOST, FIRMWARE):
+                        self.broken(engine, start, end, "a page in use is guest-owned", where="memory")
 
     def readable(self, engine: Engine, span: LeafSpan | FaultSpan) -> None:
         if isinstance(span, LeafSpan) and span.rights & WRITE:
             end = span.oa + span.end - span.start
             for pa, size_lg2 in self._inside(engine, span.oa, end):
-                text = f"the table at {pa:#x} ({lg2_text(size_lg2)}) is mapped writable"
+                text = f"what is in use at {pa:#x} ({lg2_text(size_lg2)}) is mapped writable"
                 self.broken(engine, pa, pa + (1 << size_lg2), text, where="memory", held=describe(span, engine.subject))
                 return
 
@@ -360,7 +371,7 @@ class TablesAreHost(Rule):
     def owned(self, engine: Engine, step: Own, ranges: Sequence[tuple[int, int]]) -> None:
         if step.owner != HOST:
             for pa, size_lg2 in self._inside(engine, step.start_pa, step.end_pa):
-                self.broken(engine, pa, pa + (1 << size_lg2), "a table's page becomes guest-owned")
+                self.broken(engine, pa, pa + (1 << size_lg2), "a page in use becomes guest-owned")
 
     def _inside(self, engine: Engine, start: int, end: int) -> list[tuple[int, int]]:
         known = self._known(engine)

@@ -1,12 +1,13 @@
 """Scenarios: the situations in which every vendor, format and configuration is checked."""
 
-from hitless.check.scenarios import beside, dirty, failures, pages, places, policies
+from hitless.check.scenarios import beside, dirty, failures, owners, pages, places, policies
 from hitless.check.scenarios.base import Case, Ground, Scenario, Trial
 
 SCENARIOS: tuple[Scenario, ...] = (
     *pages.SCENARIOS,
     *places.SCENARIOS,
     *policies.SCENARIOS,
+    *owners.SCENARIOS,
     *failures.SCENARIOS,
     *beside.SCENARIOS,
     *dirty.SCENARIOS,

@@ -26,12 +26,14 @@ class Ground:
         forced: what is refused is done all the same.
         upper: gives the format of a guest's own tables over this one; None: there is none.
         fixed: what a configuration says of stages, in the words of :class:`Setting`; no scenario may want it otherwise.
+        stage: opens a stage.
     """
 
     vendor: Vendor
     forced: bool = False
     upper: Callable[[], PageFormat | None] = lambda: None
     fixed: Mapping[str, Any] = field(factory=dict)
+    stage: Callable[[Vendor, Setting, PageFormat | None], AbstractContextManager[Stage]] = Stage.open
 
     def open(self, setting: Setting) -> AbstractContextManager[Stage]:
         """A stage on this ground.
@@ -44,7 +46,7 @@ class Ground:
                 raise Unfit(f"the configuration says {name} = {said!r}, this is about {getattr(setting, name)!r}")
         setting = attrs.evolve(setting, **self.fixed)
         setting = attrs.evolve(setting, allow_break=setting.allow_break or self.forced)
-        return Stage.open(self.vendor, setting, self.upper() if setting.nested else None)
+        return self.stage(self.vendor, setting, self.upper() if setting.nested else None)
 
 
 @frozen

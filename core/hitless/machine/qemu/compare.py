@@ -14,7 +14,7 @@ from hitless.machine.qemu.machine import QemuMachine
 from hitless.machine.qemu.random_tables import RandomTable
 from hitless.machine.qemu.unit import QemuUnit, arrival
 from hitless.ownership import OwnerTable
-from hitless.units import lg2_text
+from hitless.units import PAGE_LG2, lg2_text
 
 MOST_EXCUSED = 0.05
 """A deviation that excuses more than this part of the requests explains nothing any more."""
@@ -79,6 +79,7 @@ def compare(machine: QemuMachine, vendor: Vendor, unit: QemuUnit, count: int, *,
         machine.guest_bytes - _SINK,
         min(emulator.oa_bits, fmt.oa_bits),
         emulator.traces_rights,
+        emulator.runs,
         emulator.untranslated,
     )
     table.fill(_LEAVES)
@@ -86,11 +87,29 @@ def compare(machine: QemuMachine, vendor: Vendor, unit: QemuUnit, count: int, *,
     root = StageRoot(fmt, table.root_pa, tag)
     found = Found("translate", root if fmt.stage == "1" else None, root if fmt.stage == "2" else None, tag)
     unit.attach([Attachment(device, found, vendor.ownership, OwnerTable())])
-    compared = Comparison()
+    compared, keys = Comparison(), _Keys(emulator.key_bits)
     for iova, write in table.requests(count):
         if not any(start <= iova < end for start, end in emulator.untranslated):
+            if keys.clash(iova):
+                unit.forget()
             _Request(unit, device, iova, write, table.sink).compare(compared)
     return compared
+
+
+@define
+class _Keys:
+    """The pages that were asked for, by as many bits of their IOVA as an emulator tells them apart by."""
+
+    bits: int
+    _pages: dict[int, int] = field(factory=dict)
+
+    def clash(self, iova: int) -> bool:
+        """Whether a page may be answered for by another; it counts as the one that is cached then."""
+        page = iova >> PAGE_LG2
+        key = page & (1 << self.bits - PAGE_LG2) - 1
+        before = self._pages.setdefault(key, page)
+        self._pages[key] = page
+        return before != page
 
 
 @frozen

@@ -3,7 +3,7 @@
 import mmap
 import os
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from attrs import define, field
 
@@ -14,26 +14,42 @@ from hitless.hardware.vendor import Vendor
 from hitless.machine.inmemory import QUEUE_BYTES, STRUCTURE_BYTES, Machine
 from hitless.machine.qemu.boards import BOARDS, GUEST_PA, Board
 from hitless.machine.qemu.edu import Edu, edu_argument
-from hitless.machine.qemu.errors import NoEmulator
+from hitless.machine.qemu.errors import NotEmulated
 from hitless.machine.qemu.pci import Pci
 from hitless.machine.qemu.process import QemuProcess, find_program, version_of
 from hitless.machine.qemu.registers import Registers
-from hitless.machine.qemu.unit import QemuUnit
+from hitless.machine.qemu.unit import QemuUnit, Witnessed
 from hitless.memory import Arena
 from hitless.units import align_up
 
 _RAM_LG2 = 30
+_SLOTS = (5, 30)
+"""Those below and above are the board's own, or the unit's."""
 
 
 def emulator_of(vendor: Vendor) -> Emulator:
     """What a vendor declares.
 
     Raises:
-        NoEmulator: it declares none.
+        NotEmulated: it declares none.
     """
     if vendor.emulator is None:
-        raise NoEmulator("its plugin declares no emulator", who=vendor.name, do="use the machine in memory")
+        raise NotEmulated("its plugin declares no emulator", who=vendor.name, do="use the machine in memory")
     return vendor.emulator
+
+
+def check_emulated(vendor: Vendor) -> str:
+    """The path of the QEMU program that emulates a vendor's units.
+
+    Raises:
+        NotEmulated: the QEMU that is installed does not.  NoEmulator: none is installed.
+    """
+    emulator = emulator_of(vendor)
+    program = find_program(BOARDS[emulator.board].program)
+    version = version_of(program)
+    if reason := emulator.unable(version):
+        raise NotEmulated(reason, who=vendor.name, why=f"this is QEMU {version[0]}.{version[1]}")
+    return program
 
 
 @define(eq=False, kw_only=True)
@@ -49,8 +65,6 @@ class QemuMachine(Machine):
         more_arguments: of QEMU's, for every unit: other devices.
         files: open files that these name.
     """
-
-    device: ClassVar[int] = 5 << 3  # slots 1 and 31 are taken
 
     board: Board
     guest_bytes: int = 1 << _RAM_LG2
@@ -68,7 +82,7 @@ class QemuMachine(Machine):
         """A machine for units of a vendor; tables have to be content with what lies below 4 GiB.
 
         Raises:
-            NoEmulator: the vendor declares no emulation.
+            NotEmulated: the vendor declares no emulation.
         """
         board = BOARDS[emulator_of(vendor).board]
         low, end = board.low
@@ -89,20 +103,33 @@ class QemuMachine(Machine):
     def add_unit(self, name: str, vendor: Vendor, devices: Sequence[int] = ()) -> QemuUnit:
         """A unit in a QEMU of its own; see :meth:`Machine.add_unit`.
 
+        ``devices`` are as :meth:`place` places them; none: one.
+
         Raises:
-            NoEmulator: QEMU is not installed, or cannot show this format.  EmulatorError: it failed.
+            NotEmulated: QEMU cannot show this format.  NoEmulator: it is not installed.  EmulatorError: it failed.
         """
-        unit = super().add_unit(name, vendor, devices or (self.device,))
+        unit = super().add_unit(name, vendor, devices or self.place([0]))
         assert isinstance(unit, QemuUnit)  # noqa: S101 - see _make_unit
         return unit
+
+    def place(self, devices: Sequence[int]) -> list[int]:
+        """One PCI slot after the other: what a device's id is elsewhere does not matter.
+
+        Raises:
+            HitlessError: there are not so many.
+        """
+        slots = range(_SLOTS[0], _SLOTS[1] + 1)
+        if len(devices) > len(slots):
+            raise HitlessError(
+                f"{len(devices)} devices behind one unit", who="qemu", do=f"a board has slots for {len(slots)}"
+            )
+        return [slot << 3 for slot, _ in zip(slots, devices, strict=False)]
 
     def _make_unit(self, vendor: Vendor, devices: Sequence[int], **parts: Any) -> Unit:
         emulator = emulator_of(vendor)
         if BOARDS[emulator.board] is not self.board:
             raise HitlessError("units of one machine stand on one board", who=vendor.name, do="use two machines")
-        version = version_of(find_program(self.board.program))
-        if reason := emulator.unable(version):
-            raise NoEmulator(reason, who=vendor.name, why=f"this is QEMU {version[0]}.{version[1]}")
+        check_emulated(vendor)
         machine = ",".join(filter(None, [self.board.machine, emulator.machine, "memory-backend=m0"]))
         arguments = ["-machine", machine, *emulator.arguments]
         for device in devices:
@@ -120,6 +147,15 @@ class QemuMachine(Machine):
             devices={device: Edu(qemu, pci.enable(device)) for device in devices},
             guest_memory=self.guest,
         )
+
+    @property
+    def witnessed(self) -> Witnessed:
+        """What was seen of all units."""
+        found = Witnessed()
+        for unit in self.units.values():
+            if isinstance(unit, QemuUnit):
+                found.add(unit.witnessed)
+        return found
 
     def close(self) -> None:
         """End the processes and give all memory back; harmless a second time."""

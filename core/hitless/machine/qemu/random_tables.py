@@ -27,6 +27,7 @@ class RandomTable:
         guest_bytes: memory from GUEST_PA on; half of the leaves lead there, the others where there is none.
         oa_bits: width of the output addresses.
         rights_anywhere: leaves that lead where there is no memory may lack a right.
+        runs: leaves of several entries are among them.
         untranslated: IOVAs that are left out.
         sink: a page, IOVA and address in memory, that can be read and written, for what devices have read.
     """
@@ -38,6 +39,7 @@ class RandomTable:
     guest_bytes: int
     oa_bits: int
     rights_anywhere: bool = True
+    runs: bool = True
     untranslated: Sequence[tuple[int, int]] = ()
     sink: tuple[int, int] = field(init=False)
     root_pa: int = field(init=False)
@@ -51,7 +53,8 @@ class RandomTable:
 
     def fill(self, count: int) -> None:
         """Try to add so many leaves, as many of each size; there is not always a place."""
-        sizes = [size for size in self.fmt.leaf_sizes if size.lg2 < min(self.fmt.iova_bits, self.oa_bits)]
+        widest = min(self.fmt.iova_bits, self.oa_bits)
+        sizes = [size for size in self.fmt.leaf_sizes if size.lg2 < widest and (self.runs or not size.entries_lg2)]
         for number in range(count):
             self._add(sizes[number % len(sizes)])
 

@@ -35,6 +35,12 @@ class Witnessed:
     by_trace: int = 0
     refused: int = 0
 
+    def add(self, more: "Witnessed") -> None:
+        """Take what was seen elsewhere."""
+        self.by_dma += more.by_dma
+        self.by_trace += more.by_trace
+        self.refused += more.refused
+
 
 @define(eq=False, kw_only=True)
 class QemuUnit(Unit):
@@ -107,8 +113,6 @@ class QemuUnit(Unit):
             HitlessError: there is no such device, or it should have an ATC.
         """
         for each in attachments:
-            if each.device not in self.devices:
-                raise HitlessError(f"the unit has no device {each.device:#x}", who=self.name, do="name it to add_unit")
             if each.ats or each.pasid is not None or guest is not None:
                 raise HitlessError(
                     "QEMU's devices have neither an ATC nor PASIDs, and nothing nests here",
@@ -116,6 +120,8 @@ class QemuUnit(Unit):
                     where=f"device {each.device:#x}",
                     do="attach it without, or use the machine in memory",
                 )
+            if each.device not in self.devices:
+                raise HitlessError(f"the unit has no device {each.device:#x}", who=self.name, do="name it to add_unit")
         super().attach(attachments)
 
     def drain_events(self) -> Sequence[Words]:
@@ -233,17 +239,24 @@ class QemuUnit(Unit):
 
     def translate(self, attachment: Attachment, iova: int, write: bool) -> Translated | str:
         """One request of a device; QEMU translates, and the owner of the page is asked."""
-        if attachment.blocked:
+        kept = any(start <= iova < end for start, end in self.emulator.untranslated)
+        if attachment.blocked or kept:  # what the board keeps for itself reaches no unit
             return "blocked"
         seen = self.look(attachment.device, iova, write=write)
         if seen is None:
             return "refused"
         pa, size_lg2 = seen
-        if outcome := self.requests.memory_refuses(attachment, pa, size_lg2):
+        if outcome := self._owner_refuses(attachment, pa, size_lg2):
             return outcome
         start = iova >> size_lg2 << size_lg2
         entry = CachedLeaf(start, size_lg2, pa - iova + start, READ | WRITE, 0, 0, start, size_lg2, True)
         return Translated(pa, entry, attachment.tag)
+
+    def _owner_refuses(self, attachment: Attachment, pa: int, size_lg2: int) -> str:
+        """The outcome if the owner of a page forbids the access; that leaf and page have one size is not seen here."""
+        sizes = [lg2 for lg2 in self._sizes(attachment.device) if lg2 >= size_lg2]
+        outcomes = [self.requests.memory_refuses(attachment, pa, lg2) for lg2 in sizes or [size_lg2]]
+        return "" if "" in outcomes else outcomes[0]
 
 
 def arrival(told: Traced, iova: int, size_lg2: int) -> int:

@@ -14,6 +14,15 @@ from hitless.memory.images.lime import LIME_MAGIC, lime_segments
 from hitless.units import parse_range, parse_size
 
 _ELF, _GZIP, _ZSTD = b"\x7fELF", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_OTHER = {
+    b"KDUM": "a compressed kdump",
+    b"make": "a flattened makedumpfile",
+    b"PAGE": "a Windows crash dump",
+    b"Libv": "a saved domain of libvirt",
+    b"QEVM": "a snapshot of QEMU's own",
+    b"QFI\xfb": "a QCOW2 disk",
+}
+"""By how they begin: what is easily taken for raw memory."""
 _CHUNK = 1 << 20
 _HOLE = 1 << 16
 """So many zero bytes in a row are left as a hole in what is unpacked."""
@@ -54,6 +63,8 @@ def _open_plain(file: IO[bytes], start: bytes, name: str, base: int | None, segm
     size = os.fstat(file.fileno()).st_size
     if size < 8:
         raise BadInput(f"{name!r} holds no memory", why=f"it has {size} bytes")
+    if start in _OTHER:
+        raise BadInput(f"{name!r} is {_OTHER[start]}", do="dump memory as ELF: virsh dump --memory-only --format elf")
     told = base is not None or bool(segments)
     if start in (_ELF, LIME_MAGIC):
         if told:
