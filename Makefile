@@ -59,6 +59,7 @@ lint: $(STAMP)  ## ruff, and the order of the rooms
 kit: $(STAMP)  ## the conformance kit on every vendor of this repository
 	for vendor in $(VENDORS); do \
 	  $(BIN)/pytest -n 2 -q --pyargs hitless.conformance --iommu $$vendor $(PYTEST_ARGS) || exit 1; done
+	cd $(EXAMPLE) && $(CURDIR)/$(BIN)/pytest -n 2 -q --pyargs hitless.conformance --iommu hitless_riscv:plugin $(PYTEST_ARGS)
 
 types: $(STAMP)
 	$(BIN)/mypy
