@@ -96,6 +96,7 @@ class Stand:
             self.rate,
             self.domain.view and self.domain.view.points,
             stage1 and stage1.attrs,
+            maps_shared=self.domain.policy.maps_shared,
         )
         self.domain.executor.between = lambda step: self.engine.burst()
         for unit in self.domain.units:
@@ -113,7 +114,8 @@ class Stand:
 
     def begin(self, conversion: Conversion) -> None:
         prepared = self.domain.pending(conversion)
-        near = [(c.iova, c.iova + (1 << self.fmt.levels[c.level].lo)) for c in prepared.changes.all()]
+        fmt = (prepared.grown or self.domain.root).page_format
+        near = [(c.iova, c.iova + (1 << fmt.levels[c.level].lo)) for c in prepared.changes.all()]
         near += [(a >> 21 << 21, (a >> 21 << 21) + 2 * M) for a, _ in conversion.ranges]
         self.engine.begin(conversion, [gpas for span in near for gpas in self.domain.gpas(*span)])
         if self.mutate is not None:

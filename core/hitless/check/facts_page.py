@@ -68,6 +68,7 @@ def _format(registry: VendorRegistry, name: str, page_format: str) -> Iterator[s
     yield from _not_hitless(vendor, others)
     lines = list(_hardware(vendor))
     lines += _limits(vendor, others)
+    lines += _grows(vendor, others)
     lines += [f"with {told}: {line}" for told, other in others for line in _hardware(other) if line not in lines]
     yield "\n".join(f"- {line}" for line in lines) + "\n"
 
@@ -168,6 +169,14 @@ def _limits(vendor: Vendor, others: Sequence[tuple[str, Vendor]]) -> Iterator[st
             yield f"with {told or 'this hardware'}: {rules} cannot be kept: {why}"
 
 
+def _grows(vendor: Vendor, others: Sequence[tuple[str, Vendor]]) -> Iterator[str]:
+    """Where a root table may become larger under DMA."""
+    for told, each in [("", vendor), *others]:
+        if each.page_format.grown() is not None and each.structures is not None:
+            bits = each.page_format.largest.iova_bits
+            yield f"with {told or 'this hardware'}: the root table grows under DMA, up to {bits} bits of input"
+
+
 # -- hardware
 
 
@@ -204,7 +213,7 @@ def _hardware(vendor: Vendor) -> Iterator[str]:
     yield f"the owner check is {checked}; after an owner change {_owed(vendor)}"
     for name, policy in ownership.policies.items():
         default = " (default)" if name == ownership.default_policy else ""
-        maps = "maps everything" if policy.maps_private else "maps only what the device may reach"
+        maps = "maps only what the device may reach" if policy.wipes else "maps everything"
         yield f"policy `{name}`{default} {maps}{_BOUNDARY[policy.boundary]}"
 
 

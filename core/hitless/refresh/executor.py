@@ -1,14 +1,29 @@
 """The executor: does a plan's steps, one after the other, on memory and units."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
+import attrs
 from attrs import define, field
 
 from hitless.bits import MASK64, fill_ramp
-from hitless.errors import CallFailed, Raced
+from hitless.errors import CallFailed, Raced, UnitTimeout
 from hitless.memory import PhysicalMemory
-from hitless.plan import Barrier, Call, Clean, Fill, Fold, Invalidate, Own, Release, Step, Store, Wait, format_step
+from hitless.plan import (
+    Barrier,
+    Call,
+    Clean,
+    Fill,
+    Fold,
+    Invalidate,
+    Own,
+    Release,
+    Step,
+    Store,
+    StoreStructure,
+    Wait,
+    format_step,
+)
 from hitless.refresh.build import Tables
 from hitless.refresh.commands import Words
 
@@ -82,6 +97,7 @@ class Executor:
             last): where DMA goes on.
         covered: pages that an encoded command covers, for counting.
         firmware: answers a call of which so many effects are done already.
+        left: of a call in which a unit did not answer, what was still to be done.
     """
 
     memory: PhysicalMemory
@@ -92,6 +108,7 @@ class Executor:
     covered: Callable[[str, Words], int] = lambda _unit, _words: 0
     firmware: Callable[[Call, int], Answer] = _obeys
     counters: Counters = field(factory=Counters)
+    left: list[Call] = field(factory=list)
 
     def run(self, steps: Iterable[Step]) -> None:
         """Do the steps in order.
@@ -123,6 +140,8 @@ class Executor:
                     self.counters.waits += 1
             case Fill():
                 self._fill(step)
+            case StoreStructure():
+                self._store_structure(step)
             case Own():
                 self.owners.apply(step)
             case Call():
@@ -138,7 +157,7 @@ class Executor:
         for _ in range(_CALLS):
             self.counters.calls += 1
             answer = self.firmware(call, done)
-            self._serve(call, call.effects[done : done + answer.done])
+            self._serve(call, done, answer.done)
             done += answer.done
             if done == len(call.effects):
                 return
@@ -147,15 +166,20 @@ class Executor:
             self.between(None)
         raise CallFailed(call.op, done, "", where=format_step(call))
 
-    def _serve(self, call: Call, effects: Sequence[Step]) -> None:
-        """What firmware does in one go; between two such, requests go on."""
+    def _serve(self, call: Call, done: int, count: int) -> None:
+        """What firmware does in one go, after what it has done before; between two such, requests go on."""
         for port in self.ports.values():
             port.held = call.held
         try:
-            for effect in effects:
+            for effect in call.effects[done : done + count]:
+                done += 1
                 self._do(effect)
                 if not call.held:
                     self.between(None)
+        except UnitTimeout:
+            if rest := call.effects[done:]:
+                self.left.append(attrs.evolve(call, effects=rest))
+            raise
         finally:
             for port in self.ports.values():
                 port.held = False
@@ -186,6 +210,19 @@ class Executor:
             for pa, count in (*step.fold, *step.spread):
                 self._change(pa, count, *_by_hardware(step, found))
             expected = found
+
+    def _store_structure(self, step: StoreStructure) -> None:
+        """Nothing happens in this machine between the words of one step: two of them are one store."""
+        for i, (expected, new) in enumerate(zip(step.expected, step.new, strict=True)):
+            found = self.memory.compare_exchange(step.pa + 8 * i, expected, new)
+            if found != expected:
+                raise Raced(
+                    f"structure at {step.pa + 8 * i:#x} holds {found:#x}, not {expected:#x}",
+                    who=step.unit,
+                    where=format_step(step),
+                    do="two writers reach one structure: every change has to be a plan",
+                )
+        self.counters.stores += 1
 
     def _folded(self, step: Store, found: int) -> int:
         """The new word with what hardware changed in the old one; an emptied entry keeps none."""
