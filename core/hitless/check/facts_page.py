@@ -204,7 +204,7 @@ def _hardware(vendor: Vendor) -> Iterator[str]:
     yield f"the owner check is {checked}; after an owner change {_owed(vendor)}"
     for name, policy in ownership.policies.items():
         default = " (default)" if name == ownership.default_policy else ""
-        maps = "maps everything" if policy.maps_private else "maps only what the device may reach"
+        maps = "maps only what the device may reach" if policy.wipes else "maps everything"
         yield f"policy `{name}`{default} {maps}{_BOUNDARY[policy.boundary]}"
 
 

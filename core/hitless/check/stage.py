@@ -244,17 +244,27 @@ class Stage:
             for domain, (settings, assembler) in zip(self.domains, before, strict=True):
                 domain.settings, domain.planner.assembler = settings, assembler
 
+    @property
+    def private_half(self) -> bool:
+        """Whether devices reach private pages only."""
+        return not self.domains[0].policy.maps_shared
+
+    def turned(self, owner: int) -> int:
+        """The owner that means to devices what ``owner`` means where they reach shared pages."""
+        return (GUEST if owner == HOST else HOST) if self.private_half else owner
+
     def share_all(self) -> None:
-        """Make all of the guest's memory shared."""
-        self.convert([(slot.gpa, slot.end) for slot in self.guest.slots.slots], HOST)
+        """Let devices reach all of the guest's memory: it turns shared, but in a private half, where it is private."""
+        if not self.private_half:
+            self.convert([(slot.gpa, slot.end) for slot in self.guest.slots.slots], HOST)
 
     def share(self, start: int, size: int = 4096) -> None:
-        """Make a range shared, in pages as :meth:`range` takes them."""
-        self.convert([self.range(start, start + size)], HOST)
+        """Let devices reach a range, in pages as :meth:`range` takes them: it turns shared (private half: private)."""
+        self.convert([self.range(start, start + size)], self.turned(HOST))
 
     def hide(self, start: int, size: int = 4096) -> None:
-        """Make a range private, in pages as :meth:`range` takes them."""
-        self.convert([self.range(start, start + size)], GUEST)
+        """The reverse of :meth:`share`."""
+        self.convert([self.range(start, start + size)], self.turned(GUEST))
 
 
 def subject_of(

@@ -9,7 +9,7 @@ from attrs import define, field, frozen
 
 from hitless.check.shadow import Words
 from hitless.guest_memfd.conversion import ChangeRun
-from hitless.guest_memfd.guest import HOST, GuestMemfd
+from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd
 from hitless.hardware.vendor import Vendor
 from hitless.ownership import OwnerTable, Policy
 from hitless.plan import Section, Step
@@ -168,4 +168,6 @@ class Subject:
 
     def grants(self, owner: int) -> bool:
         """Whether the device may reach a page with an owner, in this address space."""
-        return owner == HOST or (self.trusted and self.policy.maps_private)
+        if owner == GUEST:
+            return self.trusted and self.policy.maps_private
+        return owner == HOST and self.policy.maps_shared

@@ -55,7 +55,7 @@ class Expected:
         fmt, owner = domain.vendor.page_format, self.pages.get(gpa)
         found = walk(domain.memory, fmt, domain.planner.root_pa, gpa)
         name, backing = fmt.name, self.stage.guest.backing
-        if owner is None or (owner != HOST and not domain.policy.maps_private):
+        if owner is None or not domain.policy.maps(owner):
             require(isinstance(found, WalkFault), f"{name}: {what}: {gpa:#x} must not be mapped, a walk finds {found}")
             return
         pa = backing.pa(gpa, owner)

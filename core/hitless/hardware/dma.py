@@ -78,6 +78,7 @@ class DmaEngine:
         lanes: devices.
         attrs: the attributes that every mapping of the domain has (rule N2); None: nobody can see them.
         maps_private: whether a trusted device of the domain may reach guest-owned pages here.
+        maps_shared: whether any device may reach the host's pages here.
         rate: requests per burst.
         iovas: the IOVAs at which devices reach a page, given its guest physical address; None: that address.
         stage1_attrs: the attributes of every mapping of the guest's own stage 1; None: it has none.
@@ -93,6 +94,7 @@ class DmaEngine:
     rate: int = 2
     iovas: Callable[[int], Sequence[int]] | None = None
     stage1_attrs: int | None = None
+    maps_shared: bool = True
     counters: DmaCounters = field(factory=DmaCounters)
     _running: Conversion | None = None
     _near: list[tuple[int, int]] = field(factory=list)
@@ -108,7 +110,7 @@ class DmaEngine:
     def end(self, conversion: Conversion) -> None:
         """Its refresh has returned: from now on only the present owners' view is right."""
         self._running = None
-        if conversion.owner == HOST:
+        if conversion.owner == (HOST if self.maps_shared else GUEST):
             self._shared += [start for start, _ in conversion.done]
             del self._shared[:-_FAMILIAR]
         for lane in self.lanes:
@@ -251,7 +253,9 @@ class DmaEngine:
         return self._grants(self.guest.owner(gpa), attachment)
 
     def _grants(self, owner: int | None, attachment: Attachment) -> bool:
-        return owner == HOST or (owner == GUEST and attachment.trusted and self.maps_private)
+        if owner == HOST:
+            return self.maps_shared
+        return owner == GUEST and attachment.trusted and self.maps_private
 
     def _familiar(self, lane: Lane) -> int | None:
         """A page that was shared not long ago, if it still is: devices come back to the same buffers."""
@@ -269,7 +273,7 @@ class DmaEngine:
             if owner is None:
                 continue
             if not self._grants(owner, lane.attachment):
-                run = self.guest.nearest(gpa, HOST, start, end)
+                run = self.guest.nearest(gpa, HOST if self.maps_shared else GUEST, start, end)
                 if run is None:
                     return None
                 gpa = run[0] + self._below(run[1] - run[0] >> 12) * 4096

@@ -130,6 +130,9 @@ class Domain:
                 who=vendor.name,
                 do=f"choose one of {', '.join(vendor.ownership.policies)}",
             )
+        policy = vendor.ownership.policies[policy_name]
+        if not policy.maps_shared:
+            settings = attrs.evolve(settings, trusted=True)  # nobody else's requests are translated by such tables
         if stage1 is not None:
             check_nesting(vendor)
         fmt = vendor.page_format
@@ -168,7 +171,6 @@ class Domain:
         units = [unit for unit, _, _ in attach]
         planner = Planner(memory, tables, assembler, root)
         executor = Executor(memory, tables, {unit.name: unit for unit in units}, owners)
-        policy = vendor.ownership.policies[policy_name]
         domain = cls(
             name,
             vendor,
@@ -265,7 +267,7 @@ class Domain:
                         yield last
                     last = Segment(at, at, None, 0)
                 last = last._replace(end=run.start)
-            oa = run.pa if self.policy.maps_private or run.owner == HOST else None
+            oa = run.pa if self.policy.maps(run.owner) else None
             joins = last.start < last.end and self._joins(last, run.start, oa, last_owner, run.owner)
             if joins:
                 last = last._replace(end=run.end)
@@ -400,8 +402,8 @@ class Domain:
         return PlanRequest(
             self.iovas(conversion.ranges),
             lambda start, end: self.layout(start, end, after),
-            wipe_first=not self.policy.maps_private,
-            owed=self.iovas(changed) if self.vendor.ownership.invalidate_after and self.policy.maps_private else (),
+            wipe_first=self.policy.wipes,
+            owed=self.iovas(changed) if self.vendor.ownership.invalidate_after and not self.policy.wipes else (),
             merge=self.settings.merge == "at_once",
             remap=self.settings.strategy == "unmap-remap",
             owned=after is None,

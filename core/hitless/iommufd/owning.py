@@ -20,7 +20,7 @@ from hitless.ownership import (
     OwnerTable,
     size_class,
 )
-from hitless.plan import Own, Step, Store, effects_of
+from hitless.plan import Invalidate, Own, Step, Store, Wait, effects_of
 from hitless.refresh.changes import Change, Changes
 
 if TYPE_CHECKING:
@@ -73,6 +73,10 @@ class DomainOwners:
         allow_break = domain.settings.allow_break
         return domain.choreography.carry(domain.owners, store, block, close, allow_break=allow_break)
 
+    def close(self, commands: Sequence[Invalidate | Wait]) -> Sequence[Step]:
+        """Who closes a round, where it is not the host."""
+        return self.domain.choreography.close(commands)
+
     def change(self, changes: Changes, isolate: Sequence[Step]) -> Choreography:
         """The vendor's choreography, on the owner table as isolate leaves it."""
         table = self.domain.owners.copy()
@@ -93,7 +97,7 @@ class DomainOwners:
             if run.old_pa == run.new_pa or run.new_owner != HOST:
                 found += [
                     OwnerChange(run.new_pa + start - run.start, run.new_pa + end - run.start, run.new_owner, leaf_lg2)
-                    for start, end, leaf_lg2 in sized.over(run.start, run.end)
+                    for start, end, leaf_lg2 in sized.over(run.start, run.end, run.new_pa)
                 ]
         return self.domain.choreography.own(
             table,
@@ -106,12 +110,12 @@ class DomainOwners:
         """The leaves that map what converts when its owner changes, by guest physical address."""
         domain = self.domain
         if not domain.reaches_private or not domain.choreography.size_classes:
-            return _Sizes([])
+            return _Sizes([], ANY_LG2)
         targets = [*(change.target for change in changes.place), *changes.owed]
         found = []
         for target in targets:
             found += [(*gpas, target.leaf_lg2) for gpas in domain.gpas(target.first, target.last + 1)]
-        return _Sizes(sorted(set(found)))
+        return _Sizes(sorted(set(found)), _largest(domain))
 
 
 def _joined(changes: list[OwnerChange]) -> list[OwnerChange]:
@@ -126,17 +130,23 @@ def _joined(changes: list[OwnerChange]) -> list[OwnerChange]:
 
 
 class _Sizes:
-    """Leaf sizes by range, sorted; where aliases differ, the smaller one counts."""
+    """Leaf sizes by range, sorted; where aliases differ, the smaller one counts.
 
-    def __init__(self, ranges: list[tuple[int, int, int]]) -> None:
+    A new table counts as one leaf there: what it holds is as large as ``largest_lg2``, and what the two addresses have
+    in common, allow.
+    """
+
+    def __init__(self, ranges: list[tuple[int, int, int]], largest_lg2: int) -> None:
         self._ranges = ranges
+        self._largest_lg2 = largest_lg2
         self._reach = list(accumulate((end for _, end, _ in ranges), max))
 
-    def over(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """A range by leaf size, in order."""
+    def over(self, start: int, end: int, pa: int) -> Iterator[tuple[int, int, int]]:
+        """A range that leads to an address, by leaf size, in order."""
         at = start
+        most = min(self._largest_lg2, _common_lg2(start, pa)) if self._ranges else ANY_LG2
         while at < end:
-            size, stop = ANY_LG2, end
+            size, stop = most, end
             index = bisect_right(self._reach, at)
             while index < len(self._ranges):
                 low, high, lg2 = self._ranges[index]
@@ -156,12 +166,19 @@ def entry_lg2(domain: "Domain", start: int, pa: int) -> int:
 
     No larger than the hunk, than what the two addresses have in common, or, where devices use it, than a leaf.
     """
+    largest = min(domain.guest.hunk_lg2, _common_lg2(start, pa))
+    return min(largest, _largest(domain)) if domain.reaches_private else largest
+
+
+def _largest(domain: "Domain") -> int:
+    """log2 of the size of the largest leaf that the domain lays out."""
+    return domain.planner.assembler.rules.leaf_lg2s[-1]
+
+
+def _common_lg2(start: int, pa: int) -> int:
+    """log2 of the largest leaf that can lead from one address to the other."""
     apart = start ^ pa
-    common = (apart & -apart).bit_length() - 1 if apart else ANY_LG2
-    largest = min(domain.guest.hunk_lg2, common)
-    if domain.reaches_private:
-        largest = min(largest, domain.planner.assembler.rules.leaf_lg2s[-1])
-    return largest
+    return (apart & -apart).bit_length() - 1 if apart else ANY_LG2
 
 
 __all__ = ["DomainOwners", "entry_lg2"]

@@ -42,10 +42,11 @@ class Performer:
                 if conversion is None:
                     raise
                 self._fence(conversion, timeout.unit)
-                remaining = remaining[done.count :]
+                remaining = [*self.domain.executor.left, *remaining[done.count :]]
+                self.domain.executor.left.clear()
             except CallFailed as failed:
-                before, remaining = remaining[: done.count - 1], remaining[done.count :]
-                if failed.harmless and not _changes_owners(steps):
+                before, failing, remaining = remaining[: done.count - 1], remaining[done.count - 1], remaining[done.count :]
+                if failed.harmless and not _changes_owners(steps) and not _only_closes(failing):
                     refused = failed.what
                     closing = _round(remaining) if _open(before) else []
                     remaining = [*closing, *self._freeing(remaining, prepared)]
@@ -106,10 +107,15 @@ def _changes_owners(steps: Sequence[Step]) -> bool:
     return any(isinstance(step, Own) for step in steps)
 
 
+def _only_closes(step: Step) -> bool:
+    """Whether a step is a call that only invalidates and waits: without it, what was replaced stays in use."""
+    return isinstance(step, Call) and all(isinstance(effect, Invalidate | Wait) for effect in step.effects)
+
+
 def _open(steps: Sequence[Step]) -> bool:
     """Whether something was replaced that nothing has been waited for yet."""
     for step in reversed(steps):
-        if isinstance(step, Wait):
+        if isinstance(step, Wait) or _only_closes(step):
             return False
         if isinstance(step, Store | Call):
             return True
@@ -120,12 +126,9 @@ def _round(steps: Sequence[Step]) -> list[Step]:
     """What closes the round that steps begin in the middle of."""
     closing: list[Step] = []
     for step in steps:
-        if isinstance(step, Store | Call):
-            if closing:
-                break
-        elif isinstance(step, Clean | Invalidate | Wait | Barrier):
+        if _only_closes(step) or isinstance(step, Clean | Invalidate | Wait | Barrier):
             closing.append(step)
-        else:
+        elif not isinstance(step, Store | Call) or closing:
             break
     return closing
 

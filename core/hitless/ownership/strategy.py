@@ -154,6 +154,10 @@ class Ownership(Protocol):
         """
         return None
 
+    def close(self, commands: Sequence[Invalidate | Wait]) -> Sequence[Step]:
+        """Who sends the commands that close a round of stores: the host, where nothing else is said."""
+        return commands
+
     def reserve(self, table: OwnerTable, start_pa: int, end_pa: int) -> None:
         """Enter pages that a unit writes by itself, fault records and the like; most vendors leave them the host's."""
         table.set(start_pa, end_pa, HOST, PAGE_LG2)

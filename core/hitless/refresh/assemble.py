@@ -184,7 +184,7 @@ class Assembler:
             if any(isinstance(each, Store) for each in stores):
                 steps.append(Barrier())
             if targets:
-                steps += self._close(join_targets(targets))
+                steps += owners.close(self._close(join_targets(targets)))
         return steps
 
     def _standing(self, change: Change, word: int) -> Target:

@@ -1,12 +1,13 @@
 """The executor: does a plan's steps, one after the other, on memory and units."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
+import attrs
 from attrs import define, field
 
 from hitless.bits import MASK64, fill_ramp
-from hitless.errors import CallFailed, Raced
+from hitless.errors import CallFailed, Raced, UnitTimeout
 from hitless.memory import PhysicalMemory
 from hitless.plan import Barrier, Call, Clean, Fill, Fold, Invalidate, Own, Release, Step, Store, Wait, format_step
 from hitless.refresh.build import Tables
@@ -82,6 +83,7 @@ class Executor:
             last): where DMA goes on.
         covered: pages that an encoded command covers, for counting.
         firmware: answers a call of which so many effects are done already.
+        left: of a call in which a unit did not answer, what was still to be done.
     """
 
     memory: PhysicalMemory
@@ -92,6 +94,7 @@ class Executor:
     covered: Callable[[str, Words], int] = lambda _unit, _words: 0
     firmware: Callable[[Call, int], Answer] = _obeys
     counters: Counters = field(factory=Counters)
+    left: list[Call] = field(factory=list)
 
     def run(self, steps: Iterable[Step]) -> None:
         """Do the steps in order.
@@ -138,7 +141,7 @@ class Executor:
         for _ in range(_CALLS):
             self.counters.calls += 1
             answer = self.firmware(call, done)
-            self._serve(call, call.effects[done : done + answer.done])
+            self._serve(call, done, answer.done)
             done += answer.done
             if done == len(call.effects):
                 return
@@ -147,15 +150,20 @@ class Executor:
             self.between(None)
         raise CallFailed(call.op, done, "", where=format_step(call))
 
-    def _serve(self, call: Call, effects: Sequence[Step]) -> None:
-        """What firmware does in one go; between two such, requests go on."""
+    def _serve(self, call: Call, done: int, count: int) -> None:
+        """What firmware does in one go, after what it has done before; between two such, requests go on."""
         for port in self.ports.values():
             port.held = call.held
         try:
-            for effect in effects:
+            for effect in call.effects[done : done + count]:
+                done += 1
                 self._do(effect)
                 if not call.held:
                     self.between(None)
+        except UnitTimeout:
+            if rest := call.effects[done:]:
+                self.left.append(attrs.evolve(call, effects=rest))
+            raise
         finally:
             for port in self.ports.values():
                 port.held = False

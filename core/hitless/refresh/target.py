@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from attrs import frozen
 
 from hitless.ownership import Choreography, Close, Follow
-from hitless.plan import Step, Store
+from hitless.plan import Invalidate, Step, Store, Wait
 from hitless.refresh.changes import Change, Changes
 
 
@@ -59,6 +59,9 @@ class Owners(Protocol):
         ``close`` gives what closes the store's round.
         """
 
+    def close(self, commands: Sequence[Invalidate | Wait]) -> Sequence[Step]:
+        """The steps in place of what closes a round."""
+
     def change(self, changes: Changes, isolate: Sequence[Step]) -> Choreography:
         """The owner change itself, between a plan's changes; ``isolate`` is done by then. Raises Refused, Pinned."""
 
@@ -71,6 +74,9 @@ class _NoOwners:
 
     def carry(self, store: Store, change: Change, close: Close) -> Sequence[Step] | None:
         return None
+
+    def close(self, commands: Sequence[Invalidate | Wait]) -> Sequence[Step]:
+        return commands
 
     def change(self, changes: Changes, isolate: Sequence[Step]) -> Choreography:
         return Choreography()

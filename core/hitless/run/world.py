@@ -193,7 +193,14 @@ def _open_station(
     machine.tables.reset_peak()
     lanes = [Lane(unit, unit.attachments[device, None]) for unit, _, devices in attach for device, _ in devices]
     seen_attrs = None if isinstance(machine, QemuMachine) else domain.default_attrs
-    engine = DmaEngine(guest, lanes, seen_attrs, random.Random(machine.rng.random()), domain.policy.maps_private)
+    engine = DmaEngine(
+        guest,
+        lanes,
+        seen_attrs,
+        random.Random(machine.rng.random()),
+        domain.policy.maps_private,
+        maps_shared=domain.policy.maps_shared,
+    )
     row = Row(
         told.name,
         vendor.name,

@@ -112,6 +112,14 @@ class EntryWriter:
         features, kind = self._features, translation_type(entry)
         if entry.ats and not features.device_tlb:
             refuse(entry, "ATS on a unit without device TLBs", "INTEL-CTX-11", "set device_tlb, or leave ATS out")
+        more = entry.ats or kind == NESTED or entry.pasid is not None
+        if more and features.half == "private" and not features.trusted_ats:
+            refuse(
+                entry,
+                "ATS, PASIDs and nested tables are not for trusted devices",
+                "INTEL-TDX-11",
+                "set trusted_ats, or attach it with its secure EPT alone",
+            )
         if kind == PASS_THROUGH and not features.pass_through:
             refuse(entry, "the unit lets nothing through untranslated", "INTEL-CTX-11", "give a table, or block it")
         if kind == NESTED and not features.nesting:

@@ -80,6 +80,37 @@ class IntelFeatures:
     caching_mode: bool = feature(False, "CAP.CM: not-present entries are cached (emulated units)", "INTEL-INV-6")
     drain: bool = feature(True, "CAP.DWD and CAP.DRD: invalidations drain reads and writes", "INTEL-WAIT-3")
     version: int = feature(1, "VER.MAJ: from 2 on a unit always drains", "INTEL-WAIT-4", (1, 2, 6))
+    half: str = feature(
+        "shared",
+        "half of a trust domain's address space that the tables hold: shared, in the host's own tables; private, in "
+        "the secure EPT of TDX Connect, walked for trusted devices",
+        "INTEL-TDX-10, INTEL-TDX-15",
+        ("shared", "private"),
+        unconfirmed=True,
+        formats=_SECOND,
+    )
+    sept_resize: str = feature(
+        "blocking",
+        "whether secure EPT entries are blocked while the TDX module demotes or promotes them",
+        "INTEL-TDX-9, INTEL-TDX-13",
+        ("blocking", "non-blocking"),
+        unconfirmed=True,
+        formats=_SECOND,
+    )
+    stale_dma: str = feature(
+        "machine-check",
+        "what DMA to a page that has turned private, or left the trust domain, under its mapping ends in",
+        "INTEL-TDX-5",
+        ("machine-check", "abort"),
+        unconfirmed=True,
+    )
+    trusted_ats: bool = feature(
+        False,
+        "devices behind the secure EPT may use ATS, PASIDs and nested tables",
+        "INTEL-TDX-11",
+        unconfirmed=True,
+        formats=_SECOND,
+    )
     coherent: bool = feature(True, "ECAP.C, in scalable mode PWSNP: table walks snoop the CPU's caches", "INTEL-CAP-2")
 
     def cannot_hold(self) -> Mapping[str, str]:
@@ -104,6 +135,10 @@ class IntelFeatures:
             yield "a unit with 1 GiB second-stage leaves has 2 MiB ones (INTEL-SS-21)"
         if not self.sagaw & _SAGAW[self.aw]:
             yield f"a unit with SAGAW {self.sagaw:#x} walks no second-stage tables of {self.aw} bits (INTEL-SS-18)"
+        if self.sept_resize == "non-blocking" and self.half == "shared":
+            yield "only the private half has secure EPT entries to resize (INTEL-TDX-2)"
+        if self.trusted_ats and self.half == "shared":
+            yield "only the private half tells trusted devices from others (INTEL-TDX-10)"
         if self.first_stage_levels == 5 and not self.fs5lp:
             yield "five first-stage levels need CAP.FS5LP (INTEL-FS-7)"
         if self.eafe and not self.coherent:

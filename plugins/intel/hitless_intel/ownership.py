@@ -14,7 +14,8 @@ _4K = 12
 class Tdx(Ownership):
     """The IOMMU checks nothing: memory itself refuses, so nothing of it is cached.
 
-    The VMM's tables hold shared pages only, for trusted devices too.
+    The VMM's tables hold shared pages only, for trusted devices too. ``outcome``: what becomes of a request that
+    reaches a private page.
     """
 
     policies: Mapping[str, Policy] = {"wipe": Policy("wipe", maps_private=False)}
@@ -22,11 +23,14 @@ class Tdx(Ownership):
     cached = False
     invalidate_after = False
 
+    def __init__(self, outcome: str = "machine-check") -> None:
+        self._outcome = outcome
+
     def verdict(self, table: OwnerTable, pa: int, leaf_lg2: int, trusted: bool) -> Verdict:
         """A private page reached with a shared KeyID loses its integrity, which the CPU finds as a machine check."""
         if table.owner(pa) == HOST:
             return Verdict(True, _4K)
-        return Verdict(False, _4K, "machine-check", "a private page was reached through a shared mapping")
+        return Verdict(False, _4K, self._outcome, "a private page was reached through a shared mapping")
 
     def own(
         self, table: OwnerTable, changes: Sequence[OwnerChange], *, trusted: bool, allow_break: bool

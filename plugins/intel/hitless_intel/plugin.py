@@ -5,6 +5,7 @@ from importlib.resources import files
 from typing import Any
 
 from hitless.hardware.facts import HardwareFacts
+from hitless.ownership import Ownership
 from hitless.pagetable import PageFormat
 from hitless.plugin import API, hookimpl
 from hitless.refresh.recipes import Recipes, SplitRules
@@ -14,6 +15,7 @@ from hitless_intel.emulator import IntelEmulator
 from hitless_intel.events import IntelEvents
 from hitless_intel.features import FIRST_STAGE, SECOND_STAGE, IntelFeatures
 from hitless_intel.ownership import Tdx
+from hitless_intel.secure_ept import SecureEpt
 from hitless_intel.structures import IntelStructures
 
 
@@ -59,8 +61,11 @@ class IntelPlugin:
         return rules.hardware(page_format, features)
 
     @hookimpl
-    def ownership(self, page_format: PageFormat, features: IntelFeatures) -> Tdx:
-        return Tdx()
+    def ownership(self, page_format: PageFormat, features: IntelFeatures) -> Ownership:
+        outcome = "machine-check" if features.stale_dma == "machine-check" else "owner"
+        if page_format.name == SECOND_STAGE and features.half == "private":
+            return SecureEpt(blocking=features.sept_resize == "blocking", outcome=outcome)
+        return Tdx(outcome)
 
     @hookimpl
     def emulator(self, page_format: PageFormat, features: IntelFeatures) -> IntelEmulator:

@@ -41,7 +41,7 @@ class Declared:
     @property
     def wipes(self) -> bool:
         """The policy unmaps what the device may not reach, before owners change."""
-        return not self.subject.policy.maps_private
+        return self.subject.policy.wipes
 
     @property
     def wiped_first(self) -> bool:

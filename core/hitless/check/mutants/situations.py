@@ -61,7 +61,8 @@ class Situation:
     Args:
         id: of the scenario that it is a case of.
         title: one line.
-        ranges, owner: what changes; the owner may be TRUNCATED.
+        ranges, owner: what changes; the owner may be TRUNCATED. Owners are those where devices reach shared pages; in a
+            private half each is the other one.
         before: what happens first.
         setting: of the stage; sizes are the format's.
         largest: the folios behind the guest are as large as half of it; else as large as a leaf of the second size.
@@ -89,7 +90,7 @@ class Situation:
         """Where nothing checks owners, only a policy that unmaps keeps a device out."""
         if not self.wipes and (self.setting.trusted or checks_owners(vendor)):
             return self.setting.policy
-        return next((name for name, policy in vendor.ownership.policies.items() if not policy.maps_private), "")
+        return next((name for name, policy in vendor.ownership.policies.items() if policy.wipes), "")
 
     @contextmanager
     def opened(
@@ -100,6 +101,8 @@ class Situation:
         hunk_lg2 = (sizes.memory >> 1 if self.largest else sizes.leaf).bit_length() - 1
         setting = attrs.evolve(self.setting, memory=sizes.memory, hunk_lg2=hunk_lg2, policy=self._policy(vendor))
         with Stage.open(vendor, staged_as(setting)) as stage:
+            if stage.private_half:
+                stage.convert([(0, sizes.memory)], HOST)
             self.before(stage, sizes)
             yield stage, sizes
 
@@ -111,13 +114,13 @@ class Situation:
         """
         ranges = self.ranges(sizes)
         if self.owner != TRUNCATED:
-            return stage.plans(ranges, self.owner)[-1]
+            return stage.plans(ranges, stage.turned(self.owner))[-1]
         domain = stage.domains[-1]
         return recorded(stage, domain, partial(domain.revoke, *ranges[0]), gone=ranges[0])
 
     def carry_out(self, stage: Stage, sizes: Sizes) -> None:
         """Really do it."""
-        stage.guest.convert(self.ranges(sizes), self.owner)
+        stage.guest.convert(self.ranges(sizes), stage.turned(self.owner))
 
 
 # -- what happens before
@@ -125,29 +128,29 @@ class Situation:
 
 def _shared(stage: Stage, sizes: Sizes) -> None:
     """Two large leaves are shared."""
-    stage.convert([(sizes.base, sizes.base + 2 * sizes.leaf)], HOST)
+    stage.convert([(sizes.base, sizes.base + 2 * sizes.leaf)], stage.turned(HOST))
 
 
 def _one_hidden(stage: Stage, sizes: Sizes) -> None:
     """Two large leaves are shared but for one page, so that the first one is cut already."""
     _shared(stage, sizes)
-    stage.convert([sizes.pages(5)], GUEST)
+    stage.convert([sizes.pages(5)], stage.turned(GUEST))
 
 
 def _one_returned(stage: Stage, sizes: Sizes) -> None:
     """Two large leaves are shared, and the first one is cut, though nothing in it is private any more."""
     _one_hidden(stage, sizes)
-    stage.convert([sizes.pages(5)], HOST)
+    stage.convert([sizes.pages(5)], stage.turned(HOST))
 
 
 def _all_shared(stage: Stage, sizes: Sizes) -> None:
     """The upper half of memory is shared: leaves as large as there are."""
-    stage.convert([(sizes.base, sizes.memory)], HOST)
+    stage.convert([(sizes.base, sizes.memory)], stage.turned(HOST))
 
 
 def _one_shared(stage: Stage, sizes: Sizes) -> None:
     """One page is shared, and one a leaf further; all else is private."""
-    stage.convert([sizes.pages(5), *_one_further(sizes)], HOST)
+    stage.convert([sizes.pages(5), *_one_further(sizes)], stage.turned(HOST))
 
 
 # -- what changes

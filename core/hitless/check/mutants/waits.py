@@ -18,7 +18,7 @@ def _last_wait(subject: Subject) -> Subject | None:
 def nothing_before(vendor: Vendor) -> str:
     """Why nothing has to stand before the owner change."""
     policy = vendor.ownership.policies[vendor.ownership.default_policy]
-    if policy.maps_private and policy.boundary.value == "none":
+    if not policy.wipes and policy.boundary.value == "none":
         return f"policy {policy.name} leaves everything mapped, and the owner check is made page by page"
     return ""
 

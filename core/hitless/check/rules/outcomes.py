@@ -70,7 +70,7 @@ class PresentOwner(OutcomeRule):
         run = seen.run
         if run is None or not run.converts:
             return None
-        if seen.moment == "isolated" and not subject.policy.maps_private and not seen.fault:
+        if seen.moment == "isolated" and subject.policy.wipes and not seen.fault:
             return f"isolate has returned, and DMA still reaches {seen.pa:#x}"
         if seen.moment == "ended" and seen.where == "memory":
             return _not_as_granted(seen, subject)

@@ -101,7 +101,8 @@ def both_ways(
     """Ranges to private, and back to shared: two plans, the second on what the first left.
 
     All the guest's memory is shared first, so that devices reach what lies beside the ranges;
-    with ``private`` none is, and the ranges turn shared first, unless ``owners`` says otherwise.
+    with ``private``, and where devices reach private pages only, none is, and the ranges turn shared first, unless
+    ``owners`` says otherwise.
     """
 
     def attempt(ground: Ground) -> Iterator[Case | Trial]:
@@ -110,7 +111,7 @@ def both_ways(
                 before(stage)
             if not private:
                 stage.share_all()
-            for owner in owners or ((HOST, GUEST) if private else (GUEST, HOST)):
+            for owner in owners or ((HOST, GUEST) if private or stage.private_half else (GUEST, HOST)):
                 sized = stage.ranges(ranges)
                 note = f"{setting.backing}, to {'shared' if owner == HOST else 'private'}"
                 for subject in stage.plans(sized, owner):

@@ -59,7 +59,7 @@ def _two_plans(backing: str) -> Attempt:
             _apart(stage, [PAGE, G + PAGE])
             domain = stage.domains[0]
             ranges = [stage.ranges(pages(at)) for at in (5 * PAGE, G + 8 * M)]
-            conversions = [stage.guest.conversion(each, GUEST) for each in ranges]
+            conversions = [stage.guest.conversion(each, stage.turned(GUEST)) for each in ranges]
             both = [each for each in conversions if each is not None]
             plans = [[step for _, step in domain.prepare(each).plan.steps()] for each in both]
             truth = stage.truth(domain, [run for each in both for run in each.runs])
@@ -80,7 +80,7 @@ def _beside_map(backing: str) -> Attempt:
         with ground.open(Setting(backing, memory=3 * G)) as stage:
             _apart(stage, [G + PAGE, 2 * G + PAGE])
             domain = stage.domains[0]
-            conversion = stage.guest.conversion(stage.ranges(pages(G + 8 * M)), GUEST)
+            conversion = stage.guest.conversion(stage.ranges(pages(G + 8 * M)), stage.turned(GUEST))
             if conversion is None:
                 return
             plan = [step for _, step in domain.prepare(conversion).plan.steps()]

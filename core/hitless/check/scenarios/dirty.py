@@ -15,7 +15,7 @@ _DO = "fold what hardware set meanwhile: into the new table before the retry, an
 
 def _raced(backing: str, owner: int, *, holds: bool) -> Attempt:
     """One conversion, run once for each moment at which a device writes to its neighbours."""
-    way = "to shared" if owner == HOST else "to private"
+    way = "given" if owner == HOST else "taken away"
     note = f"{backing}, {way}{', walker holds the old entries' if holds else ''}"
 
     def attempt(ground: Ground) -> Iterator[Case | Trial]:
@@ -29,7 +29,7 @@ def _raced(backing: str, owner: int, *, holds: bool) -> Attempt:
                     stage.hide(_PAGE)
                 (neighbour, _), (other, _) = stage.ranges([*pages(_NEIGHBOUR), *pages(_OTHER)])
                 race = Race(stage, stage.domains[0], [(moment, neighbour), (moment + 1, other)], holds)
-                race.run(lambda: stage.guest.convert(stage.ranges(pages(_PAGE)), owner))
+                race.run(lambda: stage.guest.convert(stage.ranges(pages(_PAGE)), stage.turned(owner)))
                 for iova in race.forgotten():
                     what = f"the write to {iova:#x} at moment {moment} is marked nowhere"
                     report.add(Violation("D1", moment, iova, iova + PAGE, what, do=_DO))

@@ -10,7 +10,7 @@ from hitless.check.stage import Setting, Stage
 from hitless.errors import HitlessError, OutOfTableMemory, OwnerChangeRefused
 from hitless.guest_memfd.conversion import Conversion
 from hitless.guest_memfd.guest import GUEST, HOST
-from hitless.plan import Release, Wait
+from hitless.plan import Release, Wait, effects_of
 from hitless.units import PAGE
 
 _BOTH = ("separate", "in-place")
@@ -37,7 +37,7 @@ def _allocation_failure(backing: str) -> Attempt:
             for number in range(1, _MOST_ALLOCATIONS):
                 stage.machine.tables.fail_after(number)
                 try:
-                    stage.guest.plan(ranges, GUEST)
+                    stage.guest.plan(ranges, stage.turned(GUEST))
                     break
                 except OutOfTableMemory:
                     wrong = [] if _state(stage) == before else ["memory, tables, allocator or owners differ afterwards"]
@@ -73,8 +73,10 @@ def _owner_stops(backing: str, done: float) -> Attempt:
             start, end = stage.range(first, last)
             kept = start + (end - start) // 8 * pages_done
             stage.share_all()
-            for owner, note in ((GUEST, "to private"), (HOST, "to shared")):
-                if owner == HOST:
+            for taken_away in (True, False):
+                owner = stage.turned(GUEST if taken_away else HOST)
+                note = f"to {'shared' if owner == HOST else 'private'}"
+                if not taken_away:
                     stage.hide(first, last - first)
                 domain = stage.domains[0]
                 conversion = stage.guest.conversion([(start, end)], owner)
@@ -104,7 +106,9 @@ def _hung(backing: str) -> Attempt:
             domain.units[1].hung = True
             with recording(stage, domain) as taken, suppress(HitlessError):
                 stage.hide(G + 5 * PAGE)
-            if not any(isinstance(step, Wait) and step.unit == "iommu1" for _, step in taken.steps):
+            if not any(
+                isinstance(step, Wait) and step.unit == "iommu1" for step in effects_of(step for _, step in taken.steps)
+            ):
                 return  # nothing had to be waited for
             freed = [pa for _, step in taken.steps if isinstance(step, Release) for pa, _ in step.tables]
             freed = [pa for pa in freed if not stage.machine.tables.in_use(pa)]
