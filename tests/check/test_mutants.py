@@ -57,7 +57,7 @@ BY_HAND = {
     "arm_smmu.bbml0-break-under-neighbours": {ARM: "N1"},
     "arm_smmu.ttl-of-the-new-level": {ARM: "F1 F2"},
     "intel.no-drain-bits": {INTEL: "C2 F1"},
-    "intel.stale-leaf-left": {INTEL: "C1 C2 F2"},
+    "intel.tdx-stale-leaf-left": {INTEL: "C1 C2 F2"},
 }
 """What must break, decided from the specifications' facts and not from the mutants' own expectations."""
 
