@@ -96,6 +96,7 @@ class Stand:
             self.rate,
             self.domain.view and self.domain.view.points,
             stage1 and stage1.attrs,
+            maps_shared=self.domain.policy.maps_shared,
         )
         self.domain.executor.between = lambda step: self.engine.burst()
         for unit in self.domain.units:
