@@ -45,7 +45,11 @@ class Performer:
                 remaining = [*self.domain.executor.left, *remaining[done.count :]]
                 self.domain.executor.left.clear()
             except CallFailed as failed:
-                before, failing, remaining = remaining[: done.count - 1], remaining[done.count - 1], remaining[done.count :]
+                before, failing, remaining = (
+                    remaining[: done.count - 1],
+                    remaining[done.count - 1],
+                    remaining[done.count :],
+                )
                 if failed.harmless and not _changes_owners(steps) and not _only_closes(failing):
                     refused = failed.what
                     closing = _round(remaining) if _open(before) else []
