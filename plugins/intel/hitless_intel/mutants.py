@@ -103,7 +103,7 @@ def _snoops(vendor: Vendor) -> str:
 
 def _flying(declared: Declared) -> Rules:
     """A request that used the old leaf is in flight still."""
-    return {"F1"} | ({"C2"} if declared.wiped_first else set()) | _other_words(declared)
+    return declared.late | ({"C2"} if declared.wiped_first else set()) | _other_words(declared)
 
 
 def _other_words(declared: Declared) -> Rules:
@@ -131,7 +131,7 @@ _COMMANDS: tuple[Mutant, ...] = (
         (3, 37),
         "IH = 1 after an empty table was unlinked (INTEL-INV-3)",
         at.PRUNE,
-        lambda _: LEFT | {"C2", "F1", "R1"},
+        lambda d: LEFT | d.late | {"C2", "R1"},
         _iotlb(_as_it_is, lambda high: high | _IH),
         why_not=_page_selective,
     ),

@@ -212,7 +212,7 @@ TDX_MUTANTS: tuple[Mutant, ...] = (
         lambda _: {"N1"},
         staged_as=_forced,
         why_not=_secure_ept,
-        features={"half": "private"},
+        features={"half": "private", "sept_resize": "blocking"},
     ),
     Mutant(
         "intel.tdx-hunk-split-first",
