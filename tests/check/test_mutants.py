@@ -56,6 +56,21 @@ BY_HAND = {
     "arm_smmu.bbml1-cut-without-nt": {ARM: "K1"},
     "arm_smmu.bbml0-break-under-neighbours": {ARM: "N1"},
     "arm_smmu.ttl-of-the-new-level": {ARM: "F1 F2"},
+    "generic.nested-results-stay": {ARM: "F1 F2"},
+    "amd.grow-without-devtab-invalidation": {AMD: "F1 F2"},
+    "amd.grow-without-the-old-root": {AMD: "F2 N1"},
+    # The old verdict stays cached, with its translation.
+    "arm_smmu.gpt-without-tlbi": {ARM: "F1 F2"},
+    "arm_smmu.gpt-devices-forgotten": {ARM: "F1 F2"},
+    # The granule is checked with each access: a leaf too many reaches only what its half is for, but too early.
+    "arm_smmu.gpt-mapped-before-owner": {ARM: "C2"},
+    "arm_smmu.gpt-unfold-without-break": {ARM: "K1"},
+    "arm_smmu.gpt-unfold-under-neighbours": {ARM: "N1"},
+    "arm_smmu.gpt-unfold-stops-broken": {ARM: "N1"},
+    # The page is reached after isolate; what is cached goes with the granule's own invalidation.
+    "arm_smmu.gpt-call-not-done": {ARM: "C2"},
+    "arm_smmu.gpt-call-half-done": {ARM: "C2"},
+    "arm_smmu.gpt-call-not-waited": {ARM: "C2 H1"},
     "intel.no-drain-bits": {INTEL: "C2 F1"},
     "intel.tdx-stale-leaf-left": {INTEL: "C1 C2 F2"},
 }

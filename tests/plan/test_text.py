@@ -19,6 +19,7 @@ from hitless.plan import (
     Plan,
     Release,
     Store,
+    StoreStructure,
     Wait,
     format_plan,
     parse_plan,
@@ -36,17 +37,16 @@ drops = st.sampled_from(["none", "iotlb", "iotlb+atc"])
 owns = st.builds(Own, names, words, words, st.integers(0, 7), sizes, drops)
 invalidates = st.builds(Invalidate, names, st.integers(0, 65535), commands, words, words)
 waits = st.builds(Wait, names)
-effects = st.one_of(stores, owns, invalidates, waits)
+cleans = st.builds(Clean, words, st.integers(0, 2**40))
+effects = st.one_of(stores, cleans, st.builds(Barrier), owns, invalidates, waits)
 steps = st.one_of(
     st.builds(Fill, words, sizes, st.lists(st.builds(FillRun, words, st.integers(0, 512), words, words), max_size=3)),
-    st.builds(Clean, words, st.integers(0, 2**40)),
-    st.builds(Barrier),
-    stores,
-    invalidates,
-    waits,
-    owns,
+    effects,
+    st.builds(Call, names, words, words, st.lists(effects, max_size=3), st.booleans()),
     st.builds(
-        Call, names, words, words, st.lists(st.one_of(stores, owns, invalidates, waits), max_size=3), st.booleans()
+        StoreStructure,
+        *(names, st.integers(0, 65535), st.none() | st.integers(0, 2**20 - 1), st.just("") | names, names, words),
+        *[st.lists(words, min_size=1, max_size=2).map(tuple)] * 2,
     ),
     st.builds(
         Release,
@@ -74,7 +74,7 @@ _BAD = (
     "wait iommu0",
     "[isolate]\nwait",
     "[own]\nown x y z",
-    "[own]\ncall A [0x1, 0x2)\n  does barrier",
+    "[own]\ncall A [0x1, 0x2)\n  does release 0x1000:4K",
 )
 
 

@@ -80,6 +80,29 @@ class Store:
 
 
 @define
+class StoreStructure:
+    """One aligned compare-and-exchange of a structure that a unit may read at any time.
+
+    Args:
+        unit: whose structure.
+        device, pasid: whose requests it is about.
+        structure: its name in the vendor's layouts (``dte``, ``context``, ``ste``); empty: not told.
+        what: ``grow``, ``attach``, ``detach``, ``replace`` or ``block``.
+        pa: of the first word.
+        expected, new: one word, or two where hardware reads them as one.
+    """
+
+    unit: str
+    device: int
+    pasid: int | None
+    structure: str
+    what: str
+    pa: int
+    expected: tuple[int, ...]
+    new: tuple[int, ...]
+
+
+@define
 class Invalidate:
     """One encoded command, to one unit, for one tag.
 
@@ -130,14 +153,15 @@ class Call:
     Args:
         op: the request (``PSMASH_IO``, ``TDH.MEM.PAGE.DEMOTE``, ...).
         start_pa, end_pa: the physical range that it is about.
-        effects: what it does, in order: it changes owners and entries of tables, and may invalidate what is cached.
+        effects: what it does, in order: it changes owners and entries of tables, and may invalidate what is cached. A
+            store settles at once where requests are held, else with a barrier, as anywhere.
         held: requests are held until it answers, so that none sees what lies between two effects.
     """
 
     op: str
     start_pa: int
     end_pa: int
-    effects: list["Store | Own | Invalidate | Wait"] = field(factory=list)
+    effects: list["Store | Clean | Barrier | Own | Invalidate | Wait"] = field(factory=list)
     held: bool = False
 
 
@@ -170,7 +194,7 @@ class Release:
     fold: list[Fold] = field(factory=list)
 
 
-Step: TypeAlias = Fill | Clean | Barrier | Store | Invalidate | Wait | Own | Call | Release
+Step: TypeAlias = Fill | Clean | Barrier | Store | StoreStructure | Invalidate | Wait | Own | Call | Release
 
 
 def effects_of(steps: Iterable[Step]) -> Iterator[Step]:

@@ -10,6 +10,8 @@ from hitless_arm_smmu.stage2 import Stage2Config
 
 _STAGE1, _STAGE2 = ("arm_smmu/stage1",), ("arm_smmu/stage2",)
 _GRANULES_LG2 = {"4K": 12, "16K": 14, "64K": 16}
+GPT_BLOCKS_LG2 = {"4K": 12, "2M": 21, "32M": 25, "512M": 29}
+"""Values of ``gpt_block``, as log2 (ARM-GPT-12)."""
 _INPUT_BITS = (25, 32, 36, 39, 40, 42, 44, 48, 52)
 
 
@@ -58,6 +60,37 @@ class ArmSmmuFeatures:
         unconfirmed=True,
     )
     gpc: bool = feature(True, "SMMU_ROOT_CR0.GPCEN: every physical address is checked against the GPT", "ARM-GPT-1")
+    gpt_block: str = feature(
+        "512M",
+        "the largest contiguous GPT entry that Root firmware writes",
+        "ARM-GPT-15",
+        tuple(GPT_BLOCKS_LG2),
+        unconfirmed=True,
+    )
+    gpt_drops: str = feature(
+        "iotlb+atc",
+        "what a GPT change itself ends: translations that units hold, or those that devices hold too, since their "
+        "translated requests are checked again",
+        "ARM-GPT-16",
+        ("iotlb", "iotlb+atc"),
+        unconfirmed=True,
+    )
+    half: str = feature(
+        "host",
+        "whose stage 2 tables: the host's own, or one half of a realm's, which the RMM keeps: protected for the "
+        "realm's own pages, unprotected for the host's",
+        "ARM-GPT-8, ARM-GPT-17",
+        ("host", "protected", "unprotected"),
+        formats=_STAGE2,
+        unconfirmed=True,
+    )
+    rmm_bbml2: bool = feature(
+        False,
+        "the RMM folds and unfolds live entries in one store where SMMUs have BBML 2, else by break-before-make",
+        "ARM-GPT-9, ARM-GPT-18",
+        formats=_STAGE2,
+        unconfirmed=True,
+    )
     two_level: bool = feature(True, "IDR0.ST_LEVEL: stream tables of two levels, else linear ones", "ARM-STE-5")
     vmid16: bool = feature(True, "IDR0.VMID16: VMIDs of 16 bits, else of 8", "IDR0.VMID16")
     asid16: bool = feature(True, "IDR0.ASID16: ASIDs of 16 bits, else of 8", "IDR0.ASID16")
@@ -71,6 +104,18 @@ class ArmSmmuFeatures:
             return f"52-bit addresses with the {self.granule} granule need ds (ARM-DESC-16)"
         if self.ipa_bits > self.output_bits:
             return f"an IPA of {self.ipa_bits} bits is wider than the output's {self.output_bits} (ARM-LVL-10)"
+        return self._no_realm()
+
+    def _no_realm(self) -> str | None:
+        """What a realm's tables cannot be."""
+        if self.half == "host":
+            return None if not self.rmm_bbml2 else "only a realm's half is the RMM's to fold (ARM-GPT-9)"
+        if not self.gpc:
+            return "a realm's tables go with the granule protection check (ARM-GPT-1)"
+        if self.granule != "4K" or self.contiguous or self.httu:
+            return "the RMM writes 4K granules, without contiguous runs, and with AF set (ARM-GPT-19)"
+        if self.rmm_bbml2 and self.bbml < 2:
+            return "rmm_bbml2 needs bbml = 2 (ARM-LIVE-7)"
         return None
 
     @property
@@ -95,4 +140,10 @@ class ArmSmmuFeatures:
     @property
     def stage2(self) -> Stage2Config:
         """The configuration of stage 2 tables."""
-        return Stage2Config(**self.common, input_bits=self.ipa_bits, concatenate=self.concatenate, s2fwb=self.s2fwb)
+        return Stage2Config(
+            **self.common,
+            input_bits=self.ipa_bits,
+            concatenate=self.concatenate,
+            s2fwb=self.s2fwb,
+            half=self.half,
+        )

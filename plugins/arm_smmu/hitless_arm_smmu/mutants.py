@@ -32,6 +32,7 @@ from hitless.refresh.commands import Target, Words
 from hitless.refresh.recipes import Scope, one_store
 from hitless_arm_smmu.command_layouts import TLBI_NH_VA, TLBI_S2_IPA
 from hitless_arm_smmu.features import ArmSmmuFeatures
+from hitless_arm_smmu.gpt_mutants import GPT_MUTANTS
 from hitless_arm_smmu.vmsa import AF, SH
 
 _LEAF = 1
@@ -272,5 +273,6 @@ def mutants(page_format: PageFormat, features: ArmSmmuFeatures) -> Sequence[Muta
         *_RECIPES,
         *_COMMANDS,
         *_ENTRIES,
+        *GPT_MUTANTS,
         Reason(19, lambda _: "no command asks for draining: CMD_SYNC drains by itself (ARM-SYNC-2)"),
     )

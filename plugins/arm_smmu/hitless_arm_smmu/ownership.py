@@ -3,13 +3,25 @@
 Spec: IHI0070 section 3.25. Facts: ARM-GPT-*.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from hitless.ownership import GUEST, HOST, Choreography, OwnerChange, Ownership, OwnerTable, Policy, Verdict
+from hitless.ownership import (
+    GUEST,
+    HOST,
+    OTHER_GUEST,
+    Choreography,
+    OwnerChange,
+    Ownership,
+    OwnerTable,
+    Policy,
+    Verdict,
+)
 from hitless.plan import Own
-from hitless_arm_smmu.features import ArmSmmuFeatures
+from hitless.units import align_down, align_up
+from hitless_arm_smmu.features import GPT_BLOCKS_LG2, ArmSmmuFeatures
+from hitless_arm_smmu.gpt import RawGpt
 
-_GRANULE_LG2 = 12
+GRANULE_LG2 = 12
 
 
 class Gpt(Ownership):
@@ -17,42 +29,100 @@ class Gpt(Ownership):
 
     A leaf may hold granules of both (ARM-GPT-2), so leaves need not end where owners change, and an
     owner change is never refused. Without the check nothing keeps a device from guest memory, so that it cannot stay
-    mapped.
+    mapped. Both halves of a realm's address space are seen as one here: a trusted device's request is a Realm one for
+    the realm's granules, a Non-secure one for the host's; :class:`hitless_arm_smmu.realm.RealmHalf` has them apart.
     """
 
     cached = True
-    invalidate_after = False  # the change brings its own invalidation, by physical address (ARM-GPT-6)
 
     def __init__(self, features: ArmSmmuFeatures) -> None:
         self._gpc = features.gpc
+        self._drops = features.gpt_drops
+        self._sizes = [lg2 for lg2 in GPT_BLOCKS_LG2.values() if lg2 <= GPT_BLOCKS_LG2[features.gpt_block]]
+        # The change brings an invalidation by physical address of its own (ARM-GPT-6).
+        self.invalidate_after = features.gpc and features.gpt_drops == "iotlb"
+        self.raw = RawGpt()
         check, wipe = Policy("check", maps_private=True), Policy("wipe", maps_private=False)
         self.default_policy = "check" if features.gpc else "wipe"
         self.policies: Mapping[str, Policy] = {"check": check, "wipe": wipe} if features.gpc else {"wipe": wipe}
 
-    def verdict(self, table: OwnerTable, pa: int, leaf_lg2: int, trusted: bool) -> Verdict:
-        """Each granule is checked by itself; a trusted device's stream is a Realm one.
+    # -- the check
 
-        Facts: ARM-GPT-1, ARM-GPT-2, ARM-GPT-3.
-        """
+    def verdict(self, table: OwnerTable, pa: int, leaf_lg2: int, trusted: bool) -> Verdict:
+        """Each granule is checked by itself, whatever the size of its entry (ARM-GPT-1, ARM-GPT-2, ARM-GPT-3)."""
         if not self._gpc:
             return Verdict(True, leaf_lg2)
-        owner = table.owner(pa)
-        if owner == HOST or (trusted and owner == GUEST):
-            return Verdict(True, _GRANULE_LG2)
+        if self._passes(table.owner(pa), trusted=trusted):
+            return Verdict(True, GRANULE_LG2)
         return Verdict(
             False,
-            _GRANULE_LG2,
+            GRANULE_LG2,
             "owner",
             "granule protection fault: the granule is not in the access's physical address space (ARM-GPT-3)",
         )
 
+    def _passes(self, owner: int, *, trusted: bool) -> bool:
+        """The GPT does not tell one realm from another (ARM-GPT-13)."""
+        return owner == HOST or (trusted and owner in (GUEST, OTHER_GUEST))
+
+    # -- the choreography
+
     def own(
         self, table: OwnerTable, changes: Sequence[OwnerChange], *, trusted: bool, allow_break: bool
     ) -> Choreography:
-        """One change of the GPT by Root firmware each, the TLBI by physical address and the SYNC included."""
-        return Choreography(
-            own=[Own("GPT", start, end, owner, _GRANULE_LG2, "iotlb+atc") for start, end, owner, _ in changes]
-        )
+        """Root firmware shatters what is only partly converted, writes granules, and fuses what has become equal.
+
+        Each of it with its own TLBI by physical address and SYNC; break-before-make is not needed (ARM-GPT-7).
+        """
+        if not self._gpc:
+            return Choreography(own=[Own("GPT", start, end, owner, GRANULE_LG2) for start, end, owner, _ in changes])
+        steps: list[Own] = []
+        after = table.copy()
+        for start, end, owner, _ in changes:
+            for edge in (start, end - 1):
+                steps += self._shatter(after, edge, start, end)
+            steps.append(self._applied(after, Own("GPT", start, end, owner, GRANULE_LG2, self._drops)))
+            steps += self._fuse(after, start, end)
+        return Choreography(own=steps)
+
+    def _shatter(self, table: OwnerTable, pa: int, start: int, end: int) -> Iterator[Own]:
+        """A contiguous entry that reaches over an edge, into the next smaller size, until none does (ARM-GPT-7)."""
+        while (size := table.entry_lg2(pa)) > GRANULE_LG2:
+            block = align_down(pa, size)
+            if start <= block and block + (1 << size) <= end:
+                return
+            smaller = max(each for each in (GRANULE_LG2, *self._sizes) if each < size)
+            own = Own("GPT_SHATTER", block, block + (1 << size), table.owner(block), smaller, self._drops)
+            yield self._applied(table, own)
+
+    def _fuse(self, table: OwnerTable, start: int, end: int) -> Iterator[Own]:
+        """What has one state all over, and entries of the size below, becomes contiguous (ARM-GPT-15)."""
+        below = GRANULE_LG2
+        for size in self._sizes[1:]:
+            first, last = align_down(start, size), align_up(end, size)
+            edges = {first, last - (1 << size)}
+            whole = [block for block in sorted(edges) if _equal(table, block, block + (1 << size), below)]
+            low = first if first in whole else first + (1 << size)
+            high = last if last - (1 << size) in whole else last - (1 << size)
+            if low >= high:
+                return
+            own = Own("GPT_FUSE", low, high, table.owner(low), size, self._drops)
+            yield self._applied(table, own)
+            below = size
+
+    def _applied(self, table: OwnerTable, own: Own) -> Own:
+        table.apply(own)
+        return own
 
     def initial(self, table: OwnerTable, start_pa: int, end_pa: int, owner: int, hunk_lg2: int) -> None:
-        table.set(start_pa, end_pa, owner, _GRANULE_LG2)
+        """Contiguous entries wherever whole blocks fit, as firmware fuses them at the start."""
+        table.set(start_pa, end_pa, owner, GRANULE_LG2)
+        for size in self._sizes[1:] if self._gpc else ():
+            low, high = align_up(start_pa, size), align_down(end_pa, size)
+            if size <= hunk_lg2 and low < high:
+                table.set(low, high, owner, size)
+
+
+def _equal(table: OwnerTable, start: int, end: int, size_lg2: int) -> bool:
+    """Whether a range has one owner, and entries of one size."""
+    return table.uniform(start, end) is not None and table.sizes(start, end) == {size_lg2}

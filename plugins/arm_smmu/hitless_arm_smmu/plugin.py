@@ -14,6 +14,7 @@ from hitless_arm_smmu.emulator import ArmSmmuEmulator
 from hitless_arm_smmu.events import ArmSmmuEvents
 from hitless_arm_smmu.features import ArmSmmuFeatures
 from hitless_arm_smmu.ownership import Gpt
+from hitless_arm_smmu.realm import RealmHalf
 from hitless_arm_smmu.stage1 import ArmStage1
 from hitless_arm_smmu.stage2 import ArmStage2
 from hitless_arm_smmu.structures import ArmSmmuStructures
@@ -59,7 +60,7 @@ class ArmSmmuPlugin:
 
     @hookimpl
     def ownership(self, page_format: PageFormat, features: ArmSmmuFeatures) -> Gpt:
-        return Gpt(features)
+        return Gpt(features) if features.half == "host" else RealmHalf(features)
 
     @hookimpl
     def emulator(self, page_format: PageFormat, features: ArmSmmuFeatures) -> ArmSmmuEmulator:

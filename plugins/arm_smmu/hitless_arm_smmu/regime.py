@@ -45,6 +45,7 @@ def ste_regime(ste: Mapping[str, int], features: ArmSmmuFeatures) -> Stage2Confi
         hd=bool(ste["S2HA"] and ste["S2HD"]),
         affd=bool(ste["S2AFFD"]),
         s2fwb=bool(ste["S2FWB"]),
+        half=features.half,
     )
     if config.input_bits > features.output_bits:
         return f"an IPA of {config.input_bits} bits is wider than the SMMU's addresses (ARM-LVL-10)"

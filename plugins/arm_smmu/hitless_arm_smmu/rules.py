@@ -73,11 +73,13 @@ _RESIZE: Mapping[int, Recipe | Impossible] = {
 def recipes(features: ArmSmmuFeatures) -> Recipes:
     """BBML decides how sizes change; a new address is break-before-make at every level of it (ARM-LIVE-8).
 
-    nT needs no case for pages: what is cut is always a block, and so is what a merge makes.
+    nT needs no case for pages: what is cut is always a block, and so is what a merge makes. How a realm's sizes change
+    is the RMM's to say, which gets each store as a request; see :class:`hitless_arm_smmu.realm.RealmHalf`.
     """
+    bbml = features.bbml if features.half == "host" else 2
     return Recipes(
-        cut=_CUT[features.bbml],
-        merge=_MERGE[features.bbml],
+        cut=_CUT[bbml],
+        merge=_MERGE[bbml],
         replace=break_before_make(Scope.LEAF, "ARM-LIVE-1, ARM-LIVE-8"),
         wipe=one_store(Scope.LEAF, "ARM-LIVE-1"),
         map=one_store(Scope.NONE, "ARM-TLBI-10"),

@@ -27,6 +27,7 @@ MEMATTR_FWB = evolve(
 S2AP_READ = bit("S2AP[0]", 6, "read allowed")
 S2AP_WRITE = bit("S2AP[1]", 7, "write allowed; with DBM: dirty")
 XN = Field("XN", 54, 53, "execution forbidden")
+NS = bit("NS", 55, "1: the output is in the Non-secure address space, else in the Realm one")
 
 _MEMATTR_WB, _MEMATTR_WB_FWB, _MEMATTR_NC, _MEMATTR_DEVICE = 0xF << 2, 6 << 2, 5 << 2, 1 << 2
 _CONCATENATED_LG2 = 4
@@ -41,10 +42,12 @@ class Stage2Config(VmsaConfig):
         concatenate: start one level lower wherever 16 tables side by side, or fewer, do (ARM-LVL-5).
             Without it that is done only where the architecture demands it (ARM-LVL-6).
         s2fwb: STE.S2FWB, which decides how memory types are coded.
+        half: ``host``, or ``protected`` or ``unprotected`` of a realm, where bit 55 is NS (ARM-GPT-17).
     """
 
     concatenate: bool = False
     s2fwb: bool = False
+    half: str = "host"
 
     @property
     def start(self) -> int:
@@ -105,11 +108,15 @@ class ArmStage2(Vmsa):
     def _attr_fields(self) -> tuple[Field, ...]:
         write = evolve(S2AP_WRITE, role="hardware") if self.config.hd else S2AP_WRITE
         memory = MEMATTR_FWB if self.config.s2fwb else MEMATTR
-        return (memory, S2AP_READ, write, XN, *self._common_attrs())
+        space = () if self.config.half == "host" else (NS,)
+        return (memory, S2AP_READ, write, XN, *space, *self._common_attrs())
 
     def _other_leaf_fields(self) -> tuple[Field, ...]:
-        """Bit 11 is FnXS where FEAT_XS exists, bit 55 NS in a Realm's stage 2 (ARM-DESC-13, ARM-DESC-14)."""
-        return (reserved(11, 11), reserved(50, 50), ignored(63, 55, "software, or PBHA; 55: NS in a Realm"))
+        """Bit 11 is FnXS where FEAT_XS exists, bit 55 NS in a realm's stage 2 (ARM-DESC-13, ARM-DESC-14)."""
+        upper = (
+            ignored(63, 55, "software, or PBHA") if self.config.half == "host" else ignored(63, 56, "software, or PBHA")
+        )
+        return (reserved(11, 11), reserved(50, 50), upper)
 
     def _upper_table_fields(self) -> tuple[Field, ...]:
         """A table carries no rights (ARM-DESC-4)."""
@@ -120,7 +127,8 @@ class ArmStage2(Vmsa):
         write = DBM.mask if self.config.hd else S2AP_WRITE.mask
         granted = (S2AP_READ.mask if rights & READ else 0) | (write if rights & WRITE else 0)
         shared = 0 if self.config.ds else SH_INNER
-        return self._write_back | shared | granted | (0 if self.config.ha else AF.mask)
+        space = NS.mask if self.config.half == "unprotected" else 0
+        return self._write_back | shared | granted | space | (0 if self.config.ha else AF.mask)
 
     def rights(self, word: int, level: int) -> int:
         """A table grants all; with hardware dirty state DBM grants writes as S2AP[1] does (ARM-DESC-10)."""
@@ -151,4 +159,4 @@ class ArmStage2(Vmsa):
         return memory | shared | granted | dirty | AF.mask | (XN_BITS[config["fmt"]] if prot & NOEXEC else 0)
 
 
-__all__ = ["MEMATTR", "S2AP_READ", "S2AP_WRITE", "XN", "ArmStage2", "Stage2Config"]
+__all__ = ["MEMATTR", "NS", "S2AP_READ", "S2AP_WRITE", "XN", "ArmStage2", "Stage2Config"]

@@ -1,15 +1,17 @@
 """The granule protection table: verdicts and owner changes, from ARM-GPT-*."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hitless.ownership import GUEST, HOST, Boundary, OwnerChange, OwnerTable
+from hitless.ownership import FIRMWARE, GUEST, HOST, OTHER_GUEST, Boundary, OwnerChange, OwnerTable
 from hitless.plan import Own
 from hitless_arm_smmu.features import ArmSmmuFeatures
 from hitless_arm_smmu.ownership import Gpt
 
-FIRMWARE = 2
 GPT = Gpt(ArmSmmuFeatures())
 PA = 0x4000_0000
+PAGE, M2, M32, M512 = 1 << 12, 1 << 21, 1 << 25, 1 << 29
 
 
 def owners() -> OwnerTable:
@@ -51,31 +53,97 @@ def test_without_the_check_all_is_allowed(leaf_lg2):
     assert verdict == (True, leaf_lg2, "", "")
 
 
+def test_one_realm_is_like_another():
+    """The GPT has one Realm state: a Realm access passes it, whosever the granule is (ARM-GPT-13)."""
+    table = OwnerTable()
+    table.set(PA, PA + PAGE, OTHER_GUEST, 12)
+    assert GPT.verdict(table, PA, 12, trusted=True).ok
+    assert not GPT.verdict(table, PA, 12, trusted=False).ok
+
+
 @pytest.mark.parametrize("trusted", [False, True])
-def test_owner_changes_are_one_step_each_and_never_refused(trusted):
-    """A part of a large region changes alone, with its own invalidation (ARM-GPT-6)."""
-    changes = [OwnerChange(PA + 0x1000, PA + 0x2000, HOST), OwnerChange(PA + 0x5000, PA + 0x6000, GUEST)]
-    steps = GPT.own(owners(), changes, trusted=trusted, allow_break=False).own
-    assert steps == [
+def test_a_page_shatters_what_it_stands_in(trusted):
+    """512M to 32M, 32M to 2M, 2M to granules, each with the block's own invalidation; then the granule (ARM-GPT-7)."""
+    table = OwnerTable()
+    GPT.initial(table, PA, PA + (1 << 30), GUEST, 30)
+    assert table.sizes(PA, PA + (1 << 30)) == {29}
+    changes = [OwnerChange(PA + 0x1000, PA + 0x2000, HOST)]
+    assert GPT.own(table, changes, trusted=trusted, allow_break=False).own == [
+        Own("GPT_SHATTER", PA, PA + M512, GUEST, 25, "iotlb+atc"),
+        Own("GPT_SHATTER", PA, PA + M32, GUEST, 21, "iotlb+atc"),
+        Own("GPT_SHATTER", PA, PA + M2, GUEST, 12, "iotlb+atc"),
         Own("GPT", PA + 0x1000, PA + 0x2000, HOST, 12, "iotlb+atc"),
-        Own("GPT", PA + 0x5000, PA + 0x6000, GUEST, 12, "iotlb+atc"),
+    ]
+    assert table.sizes(PA, PA + (1 << 30)) == {29}, "the table that was asked about is as before"
+
+
+def test_the_last_page_fuses_what_it_completes():
+    """Granules to 2M, 2M to 32M, 32M to 512M, as far as all beside has one state (ARM-GPT-15)."""
+    table = OwnerTable()
+    GPT.initial(table, PA, PA + (1 << 30), GUEST, 30)
+    for owner in (HOST, GUEST):
+        steps = GPT.own(table, [OwnerChange(PA, PA + PAGE, owner)], trusted=False, allow_break=False).own
+        for own in steps:
+            table.apply(own)
+    assert steps == [
+        Own("GPT", PA, PA + PAGE, GUEST, 12, "iotlb+atc"),
+        Own("GPT_FUSE", PA, PA + M2, GUEST, 21, "iotlb+atc"),
+        Own("GPT_FUSE", PA, PA + M32, GUEST, 25, "iotlb+atc"),
+        Own("GPT_FUSE", PA, PA + M512, GUEST, 29, "iotlb+atc"),
     ]
 
 
-def test_steps_do_what_the_changes_ask():
-    """Applied to the table they give the new owners, and leave the neighbours."""
-    table = owners()
-    for own in GPT.own(table, [OwnerChange(PA + 0x1000, PA + 0x2000, HOST)], trusted=False, allow_break=False).own:
-        table.apply(own)
-    assert [table.owner(PA + page * 0x1000) for page in range(3)] == [GUEST, HOST, GUEST]
-
-
-def test_memory_starts_in_granules():
-    """Initial memory is entered in 4K granules, whatever the hunk."""
+def test_whole_blocks_are_not_shattered():
+    """What converts as a whole is written anew."""
     table = OwnerTable()
     GPT.initial(table, PA, PA + (1 << 30), GUEST, 30)
-    assert table.sizes(PA, PA + (1 << 30)) == {12}
+    steps = GPT.own(table, [OwnerChange(PA, PA + M512, HOST)], trusted=False, allow_break=False).own
+    assert [own.op for own in steps] == ["GPT", "GPT_FUSE", "GPT_FUSE", "GPT_FUSE"]
+    assert {(own.start_pa, own.end_pa) for own in steps} == {(PA, PA + M512)}
+
+
+@pytest.mark.parametrize(("block", "sizes"), [("4K", {12}), ("2M", {21}), ("32M", {25}), ("512M", {29})])
+def test_the_largest_entry_is_firmwares_choice(block, sizes):
+    """Initial memory is entered in the largest entries that firmware writes (ARM-GPT-15)."""
+    table = OwnerTable()
+    Gpt(ArmSmmuFeatures(gpt_block=block)).initial(table, PA, PA + (1 << 30), GUEST, 30)
+    assert table.sizes(PA, PA + (1 << 30)) == sizes
     assert table.uniform(PA, PA + (1 << 30)) == GUEST
+
+
+def test_entries_are_no_larger_than_what_they_may_be():
+    """A hunk of 2M is entered in 2M; what is no whole block in smaller ones."""
+    table = OwnerTable()
+    GPT.initial(table, PA + PAGE, PA + 2 * M2, GUEST, 21)
+    assert list(table.entries(PA, PA + 2 * M2))[1:] == [
+        (PA + PAGE, PA + M2, GUEST, 12),
+        (PA + M2, PA + 2 * M2, GUEST, 21),
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(0, 1535), st.integers(1, 700), st.sampled_from([HOST, GUEST])), max_size=8))
+def test_changes_do_what_they_say_and_entries_stay_true(conversions):
+    """Against a plain list of owners: each page has its last owner, and every entry is aligned and of one owner."""
+    table, plain = OwnerTable(), [HOST] * 2048
+    for first, most, owner in conversions:
+        count = min(most, 2048 - first)
+        change = OwnerChange(PA + first * PAGE, PA + (first + count) * PAGE, owner)
+        for own in GPT.own(table, [change], trusted=False, allow_break=False).own:
+            table.apply(own)
+        plain[first : first + count] = [owner] * count
+        assert [table.owner(PA + page * PAGE) for page in range(2048)] == plain
+        for start, end, _, lg2 in table.entries(PA, PA + 2048 * PAGE):
+            assert start % (1 << lg2) == end % (1 << lg2) == 0
+
+
+def test_what_units_do_not_check_again_is_owed():
+    """If the change ends only what units hold, an invalidation is owed, devices' translations included (ARM-GPT-16)."""
+    gpt = Gpt(ArmSmmuFeatures(gpt_drops="iotlb"))
+    assert gpt.invalidate_after
+    (own,) = gpt.own(owners(), [OwnerChange(PA + 0x5000, PA + 0x6000, GUEST)], trusted=False, allow_break=False).own[
+        -1:
+    ]
+    assert own.drops == "iotlb"
 
 
 def test_policies():

@@ -28,6 +28,10 @@ def test_default_features_are_those_of_a_current_smmu():
         "coherent": True,
         "httu": False,
         "gpc": True,
+        "gpt_block": "512M",
+        "gpt_drops": "iotlb+atc",
+        "half": "host",
+        "rmm_bbml2": False,
         "two_level": True,
         "vmid16": True,
         "asid16": True,
@@ -38,7 +42,10 @@ def test_features_say_which_format_they_matter_to():
     """What one stage alone looks at is told."""
     found = {info.name: info.formats for info in feature_infos(ArmSmmuFeatures) if info.formats}
     first, second = ("arm_smmu/stage1",), ("arm_smmu/stage2",)
-    assert found == {"va_bits": first, "ns": first, "ipa_bits": second, "concatenate": second, "s2fwb": second}
+    assert found == {
+        **dict.fromkeys(("va_bits", "ns"), first),
+        **dict.fromkeys(("ipa_bits", "concatenate", "s2fwb", "half", "rmm_bbml2"), second),
+    }
 
 
 @pytest.mark.parametrize(
