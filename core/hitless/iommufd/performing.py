@@ -45,12 +45,12 @@ class Performer:
                 remaining = [*self.domain.executor.left, *remaining[done.count :]]
                 self.domain.executor.left.clear()
             except CallFailed as failed:
-                call, before, remaining = (
-                    remaining[done.count - 1],
+                before, failing, remaining = (
                     remaining[: done.count - 1],
+                    remaining[done.count - 1],
                     remaining[done.count :],
                 )
-                if failed.harmless and not _changes_owners(steps) and not _only_closes(call):
+                if failed.harmless and not _changes_owners(steps) and not _only_closes(failing):
                     refused = failed.what
                     closing = _round(remaining) if _open(before) else []
                     remaining = [*closing, *self._freeing(remaining, prepared)]
@@ -130,12 +130,9 @@ def _round(steps: Sequence[Step]) -> list[Step]:
     """What closes the round that steps begin in the middle of."""
     closing: list[Step] = []
     for step in steps:
-        if isinstance(step, Clean | Invalidate | Wait | Barrier) or _only_closes(step):
+        if _only_closes(step) or isinstance(step, Clean | Invalidate | Wait | Barrier):
             closing.append(step)
-        elif isinstance(step, Store | Call):
-            if closing:
-                break
-        else:
+        elif not isinstance(step, Store | Call) or closing:
             break
     return closing
 
