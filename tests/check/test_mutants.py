@@ -72,7 +72,7 @@ BY_HAND = {
     "arm_smmu.gpt-call-half-done": {ARM: "C2"},
     "arm_smmu.gpt-call-not-waited": {ARM: "C2 H1"},
     "intel.no-drain-bits": {INTEL: "C2 F1"},
-    "intel.stale-leaf-left": {INTEL: "C1 C2 F2"},
+    "intel.tdx-stale-leaf-left": {INTEL: "C1 C2 F2"},
 }
 """What must break, decided from the specifications' facts and not from the mutants' own expectations."""
 

@@ -1,4 +1,4 @@
-"""AMD's ownership over whole logs: policies, trust, both backings; and what a private page in a large leaf does."""
+"""Ownership over whole logs: policies, trust, both backings; and what a private page in a large leaf does on AMD."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,7 +12,7 @@ from hitless.run import run_log
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def rows(log, config, backing=None, guest_of=None, **options):
+def rows(log, config, backing=None, guest_of=None, *, blocking=False, **options):
     """One row for each domain of an example configuration, perhaps with the guest of another one."""
     loaded = load(str(EXAMPLES / config))
     if guest_of is not None:
@@ -20,6 +20,10 @@ def rows(log, config, backing=None, guest_of=None, **options):
         loaded = attrs.evolve(loaded, guest=load(str(EXAMPLES / guest_of)).guest, domain=domain)
     if backing is not None:
         loaded = attrs.evolve(loaded, guest=attrs.evolve(loaded.guest, backing=backing))
+    if blocking:
+        (domain,) = (each for each in loaded.domains if each.features.get("half") == "private")
+        domain = attrs.evolve(domain, features={"half": "private"})
+        loaded = attrs.evolve(loaded, guest=attrs.evolve(loaded.guest, together=False), domain=(domain,))
     registry = open_registry(loaded)
     check(loaded, registry)
     return {row.domain: row for row in run_log(loaded, registry, EXAMPLES / log, **options).rows}
@@ -49,6 +53,40 @@ def test_the_long_log_under_every_policy_and_trust(backing):
         assert not row.check_violations, row.domain
         assert set(row.refused) <= ({"amd.trusted-smash"} if row.domain == "trusted" else set())
     assert found["trusted"].refused["amd.trusted-smash"] > 0
+
+
+@pytest.mark.parametrize("backing", ["in-place", "separate"])
+def test_both_halves_of_a_trust_domain(backing):
+    """Two notifiers of one guest, one for each half: all zeros, every plan right, nothing refused."""
+    found = rows("short.log", "trust-domain.toml", backing, check="all")
+    assert set(found) == {"shared", "private"}
+    for row in found.values():
+        assert not row.violations, row.domain
+        assert not row.check_violations, row.domain
+        assert row.refused == Counter()
+        assert row.dma.near > 0, row.domain
+    assert found["private"].leaves[30] > 0
+    assert 30 not in found["shared"].leaves
+
+
+@pytest.mark.parametrize("backing", ["in-place", "separate"])
+def test_demotes_that_block_are_refused_and_counted(backing):
+    """By itself the private half of a module that blocks refuses what it would have to demote; nothing else breaks."""
+    row = rows("short.log", "trust-domain.toml", backing, check="all", blocking=True)["private"]
+    assert row.refused == Counter({"intel.tdx-demote": 16})
+    assert not row.violations
+    assert not row.check_violations
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backing", ["in-place", "separate"])
+def test_the_long_log_in_both_halves(backing):
+    """The first conversions of the long log: all zeros."""
+    found = rows("guest-16g.log.gz", "trust-domain.toml", backing, limit=600, check="sampled")
+    for row in found.values():
+        assert not row.violations, row.domain
+        assert not row.check_violations, row.domain
+        assert row.refused == Counter()
 
 
 def test_one_private_page_breaks_the_shared_pages_beside_it():

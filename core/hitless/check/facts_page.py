@@ -123,7 +123,9 @@ def _not_hitless(vendor: Vendor, others: Sequence[tuple[str, Vendor]]) -> Iterat
             if isinstance(found, Impossible):
                 row = f"`{found.reason}`", told or "always", found.why, found.do, _forced(found), found.source
                 rows.setdefault(found.reason, row)
-    rows |= {reason: row for reason, row in _refused(vendor).items() if reason not in rows}
+    others = [(told, each) for told, each in others if type(each.ownership) is not type(vendor.ownership)]
+    for told, each in [("", vendor), *others]:
+        rows |= {reason: row for reason, row in _refused(each, told).items() if reason not in rows}
     if rows:
         yield "Not hitless, and so refused unless the configuration says `allow_break = true`:\n"
         yield _table(("reason", "with", "why", "what to do", "forced", "facts"), list(rows.values()))
@@ -135,13 +137,13 @@ def _forced(found: Impossible) -> str:
     return "never done" if found.breaking is None else _how(found.breaking)
 
 
-def _refused(vendor: Vendor) -> Mapping[str, tuple[str, ...]]:
+def _refused(vendor: Vendor, told: str) -> Mapping[str, tuple[str, ...]]:
     """What the owner table's choreography refuses, found by asking for it."""
     found: dict[str, tuple[str, ...]] = {}
     for scenario in filter(None, map(scenario_named, _TRIED)):
         for refusal in check_on(Ground(vendor), {}, scenario).refusals:
             lines = dict(_labelled(refusal.text))
-            when = "a trusted device" if scenario.id.startswith("trusted") else "always"
+            when = told or ("a trusted device" if scenario.id.startswith("trusted") else "always")
             row = (
                 f"`{refusal.reason}`",
                 when,

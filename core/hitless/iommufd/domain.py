@@ -10,7 +10,7 @@ from functools import partial
 import attrs
 from attrs import define, field, frozen
 
-from hitless.errors import HitlessError, UnitTimeout
+from hitless.errors import HitlessError, Pinned, UnitTimeout
 from hitless.guest_memfd.conversion import ChangeRun, Conversion
 from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd
 from hitless.hardware.facts import Completes, Drops
@@ -63,7 +63,8 @@ class Domain:
 
     ``owners`` is the owner table that its units consult (RMP, GPT, ...), ``choreography`` what its plans are made by.
     ``ioas``: which IOVAs lead to which guest memory; None: an IOVA is a guest physical address. ``stage1``: the guest's
-    own tables over this domain's, which is then a nest parent.
+    own tables over this domain's, which is then a nest parent. ``pinned``: guest physical ranges that the guest
+    holds for its devices, or the host for its own ends: they do not convert.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Domain:
     fenced: list[str] = field(factory=list)
     cuts: int = 0
     merges: int = 0
+    pinned: list[tuple[int, int]] = field(factory=list)
     choreography: Ownership = field(init=False)
     performer: Performer = field(init=False)
     _pending: dict[int, Prepared] = field(factory=dict)
@@ -274,6 +276,7 @@ class Domain:
         if self.stage1 is not None:
             self.stage1.pages.hold(conversion.ranges, self.vendor.name)
         with self._lock:
+            self._check_pins(conversion)
             prepared = self._plan(self._request(conversion, conversion))
             if self.ioas is not None:
                 prepared.span = (0, SPACE)  # entries of one table may lead anywhere in guest memory
@@ -355,6 +358,18 @@ class Domain:
         return self._pending[conversion.number]
 
     # -- inside
+
+    def _check_pins(self, conversion: Conversion) -> None:
+        """Raise Pinned with the first offset that is held."""
+        held = [
+            offset
+            for low, high in self.pinned
+            for start, end in conversion.ranges
+            if low < end and start < high
+            for _, _, offset in self.guest.slots.inside(max(low, start), min(high, end))
+        ]
+        if held:
+            raise Pinned(min(held), self.name)
 
     def _plan(self, request: PlanRequest) -> Prepared:
         """The plan of a request; of one that leads to no IOVA of this domain, the owner changes alone."""

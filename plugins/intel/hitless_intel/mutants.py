@@ -1,6 +1,6 @@
 """Mistakes that one makes with VT-d, and what they have to break.
 
-Facts: INTEL-INV-*, INTEL-QI-*, INTEL-WAIT-*, INTEL-TDX-*.
+Facts: INTEL-INV-*, INTEL-QI-*, INTEL-WAIT-*.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,6 @@ from hitless.check.mutants import (
     Mutant,
     Reason,
     Rules,
-    changed,
     encoding,
     neighbours,
     recoded,
@@ -23,11 +22,12 @@ from hitless.check.mutants.declared import whole_tag_only
 from hitless.check.subject import Subject
 from hitless.hardware.vendor import Vendor
 from hitless.pagetable import PageFormat
-from hitless.plan import Invalidate, Store
+from hitless.plan import Invalidate
 from hitless.refresh.commands import Target, Words
 from hitless_intel.descriptors import IOTLB, PASID_IOTLB, descriptor_type
 from hitless_intel.features import FIRST_STAGE, IntelFeatures
 from hitless_intel.second_stage import EMT, SNP
+from hitless_intel.tdx_mutants import TDX_MUTANTS
 
 _DW, _DR = 1 << 6, 1 << 7
 _IH = 1 << 6  # in the high word
@@ -68,19 +68,6 @@ def _without(mask: int) -> Callable[[Subject], Subject | None]:
     return apply
 
 
-def _wipe_left_out(subject: Subject, *, store: bool) -> Subject | None:
-    """The wipe's round left out from its store on, or from the store's commands on."""
-    steps = list(subject.steps)
-    wipe = next((i for i, (_, step) in enumerate(steps) if isinstance(step, Store) and step.what == "wipe"), None)
-    own = next((i for i, (section, _) in enumerate(steps) if section == "own"), None)
-    if wipe is None or own is None:
-        return None
-    if store:
-        return changed(subject, steps[:wipe] + steps[own:])
-    kept = [each for each in steps[wipe:own] if not isinstance(each[1], Invalidate)]
-    return changed(subject, steps[:wipe] + kept + steps[own:])
-
-
 def _drains(vendor: Vendor) -> str:
     if vendor.page_format.name == FIRST_STAGE:
         return "PASID-selective descriptors have no drain bits: they always drain (INTEL-WAIT-9)"
@@ -116,7 +103,7 @@ def _snoops(vendor: Vendor) -> str:
 
 def _flying(declared: Declared) -> Rules:
     """A request that used the old leaf is in flight still."""
-    return {"F1"} | ({"C2"} if declared.wiped_first else set()) | _other_words(declared)
+    return declared.late | ({"C2"} if declared.wiped_first else set()) | _other_words(declared)
 
 
 def _other_words(declared: Declared) -> Rules:
@@ -144,7 +131,7 @@ _COMMANDS: tuple[Mutant, ...] = (
         (3, 37),
         "IH = 1 after an empty table was unlinked (INTEL-INV-3)",
         at.PRUNE,
-        lambda _: LEFT | {"C2", "F1", "R1"},
+        lambda d: LEFT | d.late | {"C2", "R1"},
         _iotlb(_as_it_is, lambda high: high | _IH),
         why_not=_page_selective,
     ),
@@ -209,23 +196,6 @@ _ENTRIES: tuple[Mutant, ...] = (
         _without(EMT.mask),
         why_not=_second_stage("first-stage tables have no EMT (INTEL-FS-9)"),
     ),
-    Mutant(
-        "intel.shared-leaf-left",
-        (13,),
-        "a page turns private while a shared leaf leads to it (INTEL-TDX-5)",
-        at.HIDE_IN_PLACE,
-        lambda _: {"C1", "C2"},
-        lambda subject: _wipe_left_out(subject, store=True),
-    ),
-    Mutant(
-        "intel.stale-leaf-left",
-        (13,),
-        "a page turns private while a cached translation leads to it (INTEL-TDX-5)",
-        at.HIDE_IN_PLACE,
-        lambda _: LEFT | {"C1", "C2"},
-        lambda subject: _wipe_left_out(subject, store=False),
-        why_not=_page_selective,
-    ),
 )
 
 
@@ -234,6 +204,7 @@ def mutants(page_format: PageFormat, features: IntelFeatures) -> Sequence[Mutant
     return (
         *_COMMANDS,
         *_ENTRIES,
+        *TDX_MUTANTS,
         Harmless(
             "intel.drain-bits-for-nothing",
             "from version 2 on a unit drains without being asked (INTEL-WAIT-4)",

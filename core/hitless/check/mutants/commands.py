@@ -93,7 +93,7 @@ def _pieces_left(declared: Declared) -> bool:
 def short_rules(declared: Declared) -> Rules:
     """The second of two pages stays cached; and pieces of the large leaf do."""
     moves = declared.moves and declared.new_enters
-    rules = LEFT | {"F1"} | ({"C2"} if declared.wiped_first else set()) | declared.conflict(address=moves)
+    rules = LEFT | declared.late | ({"C2"} if declared.wiped_first else set()) | declared.conflict(address=moves)
     if declared.bounded and declared.whole_pieces_only:
         rules |= {"B1"}
     rules |= declared.swapped()
@@ -185,7 +185,7 @@ COMMAND_MUTANTS: tuple[Mutant, ...] = (
         (3, 37),
         "an empty table was unlinked, and cached pointers to it are not invalidated",
         at.PRUNE,
-        lambda d: LEFT | {"C2", "F1", "R1"} | ({"C1"} if d.unsafe else set()),
+        lambda d: LEFT | d.late | {"C2", "R1"} | ({"C1"} if d.unsafe else set()),
         planned_as=encoding(_leaf_only),
         why_not=_pointers_too,
     ),

@@ -103,10 +103,17 @@ class Declared:
     def old_stays(self, *, pointers: bool = True) -> Rules:
         """The old large leaf stays cached from the cut to the end; and pointers, to a table that was swapped."""
         run = self.converting
-        rules = {"F1"} if not self.subject.grants(run.new_owner) or self.moves else set()
         moves = self.moves and self.new_enters
-        rules |= self.swapped() if pointers else set()
+        rules = self.late if not self.subject.grants(run.new_owner) or self.moves else set()
+        rules = rules | (self.swapped() if pointers else set())
         return LEFT | rules | self.old_at_owner_change() | self.conflict(size=True, address=moves)
+
+    @property
+    def late(self) -> Rules:
+        """A translation of the converted page's old address is used when all is done; or each use of it is refused."""
+        if self.vendor.ownership.cached or self.verdict(self.converting.old_pa, self.page_lg2, after=True).ok:
+            return {"F1"}
+        return {"C1"} if self.unsafe else set()
 
     def swapped(self) -> Rules:
         """Where a run was taken apart by swapping its table, that one is freed at once."""

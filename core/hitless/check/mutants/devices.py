@@ -43,7 +43,7 @@ def _other_device(commands: Any, target: Target, device: int) -> Sequence[Words]
 def _short_device_rules(declared: Declared) -> Rules:
     """A device drops every translation that the range touches, whole."""
     moves = declared.moves and declared.new_enters
-    rules = LEFT | {"F1"} | ({"C2"} if declared.wiped_first else set()) | declared.conflict(address=moves)
+    rules = LEFT | declared.late | ({"C2"} if declared.wiped_first else set()) | declared.conflict(address=moves)
     left = declared.smallest_piece < declared.large_lg2
     return rules | (declared.conflict(size=True, address=moves) if left else set())
 
@@ -156,7 +156,7 @@ FORGETFUL_MUTANTS: tuple[Mutant, ...] = (
         (25,),
         "the second of two address spaces that map the page is forgotten",
         at.HIDE_TWO_SPACES,
-        lambda d: {"C2"} | ({"B1"} if d.bounded else set()),
+        lambda d: {"C2"} | ({"B1"} if d.bounded else set()) | ({"C1"} if d.unsafe else set()),
         _without_space,
     ),
 )

@@ -8,7 +8,7 @@ import attrs
 from hitless.check.stage import mutated
 from hitless.check.subject import Subject
 from hitless.hardware.facts import Drops
-from hitless.plan import Barrier, Fill, FillRun, Invalidate, Release, Section, Step, Store, Wait
+from hitless.plan import Barrier, Fill, FillRun, Invalidate, Release, Section, Step, Store, Wait, effects_of
 from hitless.refresh.commands import Words
 
 Steps: TypeAlias = list[tuple[Section, Step]]
@@ -120,7 +120,7 @@ def refilled(subject: Subject, change: Callable[[FillRun], FillRun]) -> Subject 
 
 def neighbours(subject: Subject) -> Iterator[FillRun]:
     """The runs of new tables that hold leaves which no store of the plan reaches."""
-    touched = {step.pa for _, step in subject.steps if isinstance(step, Store)}
+    touched = {step.pa for step in effects_of(step for _, step in subject.steps) if isinstance(step, Store)}
     for _, step in subject.steps:
         for run in step.runs if isinstance(step, Fill) else ():
             if not any(run.pa <= pa < run.pa + 8 * run.entries for pa in touched):

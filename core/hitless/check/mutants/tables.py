@@ -98,6 +98,13 @@ def _attributes_lost(subject: Subject) -> Subject | None:
     return None if word is None else _refilled(subject, run, word)
 
 
+def _shifted(declared: Declared) -> Rules:
+    """Two sizes and addresses are cached; and leaves lead to pages whose owner entries are larger."""
+    rules = declared.conflict(size=True, address=True) if one_round(declared.vendor, "cut") else set()
+    sized = declared.vendor.ownership.size_classes and declared.subject.grants(GUEST)
+    return rules | ({"S1"} if sized else set())
+
+
 def _cut_shifted(subject: Subject) -> Subject | None:
     run = _last_run(subject)
     if run is None:
@@ -195,7 +202,7 @@ TABLE_MUTANTS: tuple[Mutant, ...] = (
         "no barrier stands between the fill of a table and the store that links it",
         at.HIDE,
         lambda _: {"N1"},
-        lambda subject: without(subject, is_a(Barrier, section="prepare")),
+        lambda subject: without(subject, is_a(Barrier, section="prepare")) if any(links(subject)) else None,
         why_not=_one_barrier,
     ),
     Mutant(
@@ -254,7 +261,7 @@ TABLE_MUTANTS: tuple[Mutant, ...] = (
         (),
         "the leaves of a new table lead one page too far",
         at.HIDE,
-        lambda d: {"N2"} | (d.conflict(size=True, address=True) if one_round(d.vendor, "cut") else set()),
+        lambda d: {"N2"} | _shifted(d),
         _cut_shifted,
     ),
     Mutant(

@@ -64,7 +64,7 @@ WAIT_MUTANTS: tuple[Mutant, ...] = (
         "the last wait returns at once: its status word was that of an earlier one",
         at.HIDE,
         lambda d: (
-            LEFT | {"F1", "H1"} | ({"C2"} if d.wiped_first else set()) | d.conflict(address=d.moves and d.new_enters)
+            LEFT | d.late | {"H1"} | ({"C2"} if d.wiped_first else set()) | d.conflict(address=d.moves and d.new_enters)
         ),
         _last_wait,
     ),

@@ -70,7 +70,8 @@ class PresentOwner(OutcomeRule):
         run = seen.run
         if run is None or not run.converts:
             return None
-        if seen.moment == "isolated" and subject.policy.wipes and not seen.fault:
+        changes = run.old_owner != run.new_owner  # else isolate may have been refused half way
+        if seen.moment == "isolated" and subject.policy.wipes and changes and not seen.fault:
             return f"isolate has returned, and DMA still reaches {seen.pa:#x}"
         if seen.moment == "ended" and seen.where == "memory":
             return _not_as_granted(seen, subject)

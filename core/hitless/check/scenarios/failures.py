@@ -7,7 +7,7 @@ from hitless.check.recording import recording
 from hitless.check.report import Report, Violation
 from hitless.check.scenarios.base import Attempt, Case, G, Ground, M, Scenario, Trial, pages
 from hitless.check.stage import Setting, Stage
-from hitless.errors import HitlessError, OutOfTableMemory, OwnerChangeRefused
+from hitless.errors import HitlessError, OutOfTableMemory, OwnerChangeRefused, Pinned
 from hitless.guest_memfd.conversion import Conversion
 from hitless.guest_memfd.guest import GUEST, HOST
 from hitless.plan import Release, Wait, effects_of
@@ -45,6 +45,27 @@ def _allocation_failure(backing: str) -> Attempt:
                     yield _trial("A1", wrong, ranges[0][0], ranges[-1][1], note, "give back all that was allocated")
                 finally:
                     stage.machine.tables.fail_after(None)
+
+    return attempt
+
+
+def _pinned(backing: str) -> Attempt:
+    """The second of two address spaces holds a page, when the first has prepared."""
+
+    def attempt(ground: Ground) -> Iterator[Case | Trial]:
+        with ground.open(Setting(backing, spaces=2)) as stage:
+            stage.share_all()
+            ((start, end),) = stage.ranges([(G + 5 * PAGE, G + 9 * PAGE)])
+            (held,) = stage.ranges(pages(G + 7 * PAGE))
+            stage.domains[1].pinned.append(held)
+            before, found = _state(stage), -1
+            try:
+                stage.guest.plan([(start, end)], stage.turned(GUEST))
+            except Pinned as pinned:
+                found = pinned.offset
+            wrong = [] if found == held[0] else [f"the page at offset {held[0]:#x} is held, prepare names {found:#x}"]
+            wrong += [] if _state(stage) == before else ["memory, tables, allocator or owners differ afterwards"]
+            yield _trial("A1", wrong, start, end, f"{backing}, a page is held", "ask who holds pages in prepare")
 
     return attempt
 
@@ -134,6 +155,7 @@ SCENARIOS = (
     Scenario(
         "allocation-failure", "each allocation of a prepare fails in turn", tuple(map(_allocation_failure, _BOTH))
     ),
+    Scenario("pinned", "a page in the range is held", tuple(map(_pinned, _BOTH))),
     Scenario("owner-refused", "the owner change refuses", tuple(_owner_stops(backing, 0) for backing in _BOTH)),
     Scenario(
         "owner-partial", "the owner change stops half way", tuple(_owner_stops(backing, 0.5) for backing in _BOTH)
