@@ -20,7 +20,7 @@ from hitless.machine.qemu.pci import Pci
 from hitless.machine.qemu.process import QemuProcess, find_program, version_of
 from hitless.machine.qemu.registers import Registers
 from hitless.machine.qemu.unit import QemuUnit, Witnessed
-from hitless.memory import Arena
+from hitless.memory import Arena, PageAllocator
 from hitless.units import PAGE_LG2, align_up
 
 _RAM_LG2 = 30
@@ -112,6 +112,10 @@ class QemuMachine(Machine):
 
     def _mapped(self, offset: int, size: int) -> mmap.mmap:
         return mmap.mmap(self._memory_fd, size, offset=offset)
+
+    def split_tables(self, sizes: Sequence[int]) -> list[PageAllocator]:
+        """See :meth:`Machine.split_tables`; one user has what lies below 4 GiB, even if it asked for more."""
+        return [self.tables] if len(sizes) == 1 else super().split_tables(sizes)
 
     def add_unit(self, name: str, vendor: Vendor, devices: Sequence[int] = ()) -> QemuUnit:
         """A unit in a QEMU of its own; see :meth:`Machine.add_unit`.
