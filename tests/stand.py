@@ -114,7 +114,8 @@ class Stand:
 
     def begin(self, conversion: Conversion) -> None:
         prepared = self.domain.pending(conversion)
-        near = [(c.iova, c.iova + (1 << self.fmt.levels[c.level].lo)) for c in prepared.changes.all()]
+        fmt = (prepared.grown or self.domain.root).page_format
+        near = [(c.iova, c.iova + (1 << fmt.levels[c.level].lo)) for c in prepared.changes.all()]
         near += [(a >> 21 << 21, (a >> 21 << 21) + 2 * M) for a, _ in conversion.ranges]
         self.engine.begin(conversion, [gpas for span in near for gpas in self.domain.gpas(*span)])
         if self.mutate is not None:

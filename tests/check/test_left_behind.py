@@ -6,8 +6,10 @@ import pytest
 from hitless.check import check
 from hitless.check.mutants import situations
 from hitless.check.mutants.running import nearby_of
+from hitless.check.replay.scene import table_as_fill
 from hitless.check.stage import mutated
-from hitless.plan import Barrier, Invalidate, Release, Store
+from hitless.pagetable import entry_pa
+from hitless.plan import Barrier, Fill, Invalidate, Release, Store
 from hitless.plugin import VendorRegistry
 
 
@@ -89,3 +91,46 @@ def test_a_pointer_that_grants_less_than_its_leaves(vendor, page_format, write):
         return [*steps[:cut], (section, attrs.evolve(step, new=step.new & ~write)), *steps[cut + 1 :]]
 
     assert taken(vendor, page_format, situations.HIDE, narrow) == ("N1",)
+
+
+@pytest.mark.parametrize(("vendor", "page_format"), [("amd", "amd/v1"), ("intel", "intel/second-stage")])
+def test_a_pointer_that_is_stored_again_is_not_left_behind(vendor, page_format):
+    """The same word at each level of a walk: memory could put the cached pointers there again; no command is owed."""
+    record, _ = nearby_of(VendorRegistry.installed([vendor]), vendor, page_format, {})
+    fmt = record.page_format
+    with situations.SHOW.opened(record) as (stage, sizes):
+        (domain,) = stage.domains
+        table, iova = domain.planner.root_pa, sizes.base
+        for level in range(fmt.top.number, 0, -1):
+            entry = entry_pa(fmt.levels[level], table, iova)
+            word = stage.machine.arena.load(entry)
+            again = Store(entry, word, word, 0, "map", level, iova)
+            right = stage.subject(domain, stage.truth(domain), [("refresh", again), ("refresh", Barrier())])
+            assert check(right).rules == ()
+            table = int(fmt.table_pa(word))
+
+
+def test_a_pointer_that_was_another_meanwhile_is():
+    """From the table to a copy and back: a cached pointer may lead to the copy for ever."""
+    record, _ = nearby_of(VendorRegistry.installed(["amd"]), "amd", "amd/v1", {})
+    fmt = record.page_format
+    with situations.SHOW.opened(record) as (stage, sizes):
+        (domain,) = stage.domains
+        table, iova, arena = domain.planner.root_pa, sizes.base, stage.machine.arena
+        for level in (3, 2):
+            table = int(fmt.table_pa(arena.load(entry_pa(fmt.levels[level], table, iova))))
+        entry = entry_pa(fmt.levels[1], table, iova)
+        word = arena.load(entry)
+        copy = table_as_fill(arena, int(fmt.table_pa(word)), 12)
+        pa = stage.machine.tables.allocate(12)
+        moved = Fill(
+            pa,
+            12,
+            [run._replace(pa=run.pa - copy.pa + pa) for run in copy.runs],
+            [(at - copy.pa + pa, each) for at, each in copy.overrides],
+        )
+        steps = [moved, Barrier()]
+        for old, new in ((word, fmt.table(1, pa)), (fmt.table(1, pa), word)):
+            steps += [Store(entry, old, new, 0, "map", 1, iova), Barrier()]
+        subject = stage.subject(domain, stage.truth(domain), [("refresh", step) for step in steps])
+        assert check(subject).rules == ("F2",)

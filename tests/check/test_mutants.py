@@ -56,6 +56,9 @@ BY_HAND = {
     "arm_smmu.bbml1-cut-without-nt": {ARM: "K1"},
     "arm_smmu.bbml0-break-under-neighbours": {ARM: "N1"},
     "arm_smmu.ttl-of-the-new-level": {ARM: "F1 F2"},
+    "generic.nested-results-stay": {ARM: "F1 F2"},
+    "amd.grow-without-devtab-invalidation": {AMD: "F1 F2"},
+    "amd.grow-without-the-old-root": {AMD: "F2 N1"},
     # The old verdict stays cached, with its translation.
     "arm_smmu.gpt-without-tlbi": {ARM: "F1 F2"},
     "arm_smmu.gpt-devices-forgotten": {ARM: "F1 F2"},

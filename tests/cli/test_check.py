@@ -54,7 +54,7 @@ def test_json(hitless):
     data = hitless("check", *ONE, "--json", "-").json
     assert list(data) == [
         "hitless", "schema", "plans", "steps", "facts",
-        "results", "violations", "refused", "mutants", "harmless", "deletions",
+        "results", "violations", "refused", "mutants", "harmless", "deletions", "witnessed", "compared",
     ]  # fmt: skip
     assert (data["hitless"], data["schema"]) == (__version__, "check/1")
     (result,) = data["results"]

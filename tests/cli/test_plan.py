@@ -7,7 +7,7 @@ import pytest
 from hasty import hasty_config
 from hitless import __version__
 from hitless.cli import plan_command
-from hitless.plan import Invalidate, Store, parse_plan
+from hitless.plan import Invalidate, Store, StoreStructure, parse_plan
 from installed import VENDORS
 
 SHARE = ("--convert", "0x40000000+4K:shared")
@@ -165,3 +165,12 @@ def test_a_plan_is_checked(hitless, tmp_path):
     data = hitless("plan", *SHARE, "--config", hasty_config(tmp_path), "--check", "--json", "-").json
     assert data["plans"][0]["checked"] == 1
     assert data["plans"][0]["check_violations"]["F1"] == 1
+
+
+def test_a_plan_that_grows_the_root_is_explained(hitless):
+    """The structure's fields that change, and the larger root's level; the text is parsed as it is printed."""
+    shown = hitless("plan", "--config", "examples/growing.toml", "--convert", "0x40000000+4K:shared", "--check").out
+    assert "dte of device 0x8: Mode 0x3 -> 0x4, root 0x" in shown
+    assert "new table of level 3 (AMD level 4)" in shown and "no rule breaks" in shown
+    grown = [step for _, step in parse_plan(shown).steps() if isinstance(step, StoreStructure)]
+    assert [(step.what, step.structure, step.device) for step in grown] == [("grow", "dte", 8)]

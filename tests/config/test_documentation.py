@@ -6,7 +6,18 @@ from pathlib import Path
 import attrs
 import pytest
 
-from hitless.config import DeviceConfig, DomainConfig, GuestConfig, PluginConfig, RangeConfig, SlotConfig, UnitConfig
+from hitless.config import (
+    AreaConfig,
+    DeviceConfig,
+    DomainConfig,
+    GuestConfig,
+    IoasConfig,
+    PluginConfig,
+    RangeConfig,
+    SlotConfig,
+    StageConfig,
+    UnitConfig,
+)
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
@@ -16,6 +27,9 @@ TABLES = {
     "[[guest.slot]]": SlotConfig,
     "[[guest.shared]]": RangeConfig,
     "[[domain]]": DomainConfig,
+    "[domain.stage1]": StageConfig,
+    "[[ioas]]": IoasConfig,
+    "[[ioas.area]]": AreaConfig,
     "[[unit]]": UnitConfig,
     "[[unit.device]]": DeviceConfig,
     "[[vendor]]": PluginConfig,

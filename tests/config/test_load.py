@@ -18,7 +18,10 @@ from hitless.errors import BadInput
 
 SMALL = '[guest]\nmemory = "4G"\n[[domain]]\nvendor = "amd"\n'
 """The shortest configuration."""
-DOMAIN_KEYS = "vendor, name, format, extensions, features, policy, trusted, merge, allow_break, units, table_memory"
+DOMAIN_KEYS = (
+    "vendor, name, format, extensions, features, policy, trusted, merge, allow_break, units, table_memory, ioas, "
+    "pasid, stage1"
+)
 
 
 def test_every_key_arrives():
@@ -275,7 +278,10 @@ device = {device}
                 "domain 'b' does not list this unit @ $.unit[0].device[0].domain",
             ],
         ),
-        ({"b": "['u']"}, ["missing: say which of 'a', 'b' it is in @ $.unit[0].device[0].domain"]),
+        (
+            {"b": "['u']"},
+            ["missing: say which of 'a', 'b' it is in, or give them different pasids @ $.unit[0].device[0].domain"],
+        ),
         (
             {"b": "['u']", "device": "[{ id = 8, domain = 'a' }]"},
             ["no device of 'u' is in this domain @ $.domain[1].units[0]"],

@@ -9,6 +9,7 @@ import pytest
 from hitless.errors import HitlessError, Raced
 from hitless.guest_memfd.guest import HOST
 from hitless.hardware.facts import DropsStructure
+from hitless.hardware.live import joined_rounds
 from hitless.hardware.structures import StructureEntry
 from hitless.hardware.translator import Translated
 from hitless.iommufd import Domain
@@ -136,24 +137,18 @@ def test_a_fence_writes_the_blocking_structure(stand):
 
 
 def test_a_live_structure_changes_in_rounds(stand):
-    """Unit.change brings a device to pass through, with its commands; a foreign word in the way is Raced."""
+    """The steps bring a device to pass through, with its commands; a foreign word in the way is Raced."""
     unit, attachment = stand.domain.units[0], stand.domain.attachments[0]
     asks(unit, attachment)
-    unit.change(StructureEntry(8, None, None, None, 1))
+
+    def change(load=None):
+        rounds = unit.plan_change(StructureEntry(8, None, None, None, 1), "replace", load)
+        stand.domain.executor.run(joined_rounds([rounds]))
+
+    change()
     assert asks(unit, attachment) == {0x1000}
-    unit.attach([])
-    assert asks(unit, attachment) == {0x1000}, "new structures say what was changed last"
-
-    class Late:
-        def __getattr__(self, name):
-            return getattr(stand.domain.vendor.structures, name)
-
-        def change(self, base, entry, load):
-            return stand.domain.vendor.structures.change(base, entry, lambda pa: 0)
-
-    unit.structures = Late()
     with pytest.raises(Raced, match="holds"):
-        unit.change(StructureEntry(8, None, None, None, 1))
+        change(lambda pa: 0)
 
 
 def test_a_second_domain_joins_a_unit(stand):

@@ -69,6 +69,20 @@ def test_inspect_decodes_them(path, hitless):
         assert any(start <= iova < start + size for start, size in ranges[spaces[device]])
 
 
+@pytest.mark.parametrize("name", ["amd-vfio", "intel-legacy-vfio"])
+def test_large_leaves_that_linux_made(name, hitless):
+    """VFIO mapped pages of 2M and 1G, low and high, with holes: 12M and 4M in 2M leaves, and one of 1G."""
+    path = HERE / "excerpts" / f"{name}.lime.gz"
+    options = json.loads(path.with_name(f"{name}.json").read_text())["inspect"]
+    found = hitless("inspect", path, *options, "--device", "00:06.0", "--json", "-")
+    leaves = found.json["leaves"]
+    assert (leaves["2M"], leaves["1G"]) == (8, 1)
+    (large,) = [each for each in found.json["ranges"] if each["leaf"] == "1G"]
+    assert (large["iova"], large["size"]) == ("0x80000000", "0x40000000")
+    assert any(int(each["iova"], 0) == 0x40_4000_1000 for each in found.json["ranges"])
+    assert not any(int(each["iova"], 0) == 0x2040_0000 for each in found.json["ranges"])
+
+
 @pytest.mark.slow
 @pytest.mark.fresh
 def test_the_whole_way(tmp_path):

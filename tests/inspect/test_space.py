@@ -167,6 +167,17 @@ def test_a_root_of_garbage_is_given_up():
     assert len(list(space.findings)) < 1000
 
 
+def test_giving_up_is_said(monkeypatch):
+    """After too many illegal entries the tables that follow are not read, and one finding says so."""
+    monkeypatch.setattr("hitless.inspect.space.HOPELESS", 100)
+    memory = Pages()
+    memory.put(ROOT, *[amd_pointer(3, 0x10_1000 + 0x1000 * i) for i in range(8)])
+    for table in range(8):
+        memory.put(0x10_1000 + 0x1000 * table, *[amd_leaf(0x4000_0000) | 1 << 52] * 64)
+    space, _ = read(memory, fmt_of("amd/v1"))
+    assert space.findings.counts == {"W1": 128, "I2": 1}
+
+
 def test_a_root_that_is_not_there():
     """The only finding says so."""
     space, found = read(Pages(), fmt_of("amd/v1"), 0x5000)

@@ -19,6 +19,7 @@ from hitless.plan import (
     Plan,
     Release,
     Store,
+    StoreStructure,
     Wait,
     format_plan,
     parse_plan,
@@ -42,6 +43,11 @@ steps = st.one_of(
     st.builds(Fill, words, sizes, st.lists(st.builds(FillRun, words, st.integers(0, 512), words, words), max_size=3)),
     effects,
     st.builds(Call, names, words, words, st.lists(effects, max_size=3), st.booleans()),
+    st.builds(
+        StoreStructure,
+        *(names, st.integers(0, 65535), st.none() | st.integers(0, 2**20 - 1), st.just("") | names, names, words),
+        *[st.lists(words, min_size=1, max_size=2).map(tuple)] * 2,
+    ),
     st.builds(
         Release,
         st.lists(st.tuples(words, sizes), min_size=1, max_size=3),

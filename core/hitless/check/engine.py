@@ -12,6 +12,8 @@ from hitless.check.held import OPEN, Held, HeldIndex, Link, Window
 from hitless.check.links import Links
 from hitless.check.owning import OwnerChange
 from hitless.check.queues import Places, Queues
+from hitless.check.rooting import Rooting
+from hitless.check.roots import Roots
 from hitless.check.shadow import Shadow
 from hitless.check.spans import FaultSpan, LeafSpan, PointerSpan, Reader, Span, Table
 from hitless.check.subject import Subject
@@ -20,7 +22,7 @@ from hitless.check.walks import Walks
 from hitless.check.watching import Deferred, Watcher
 from hitless.hardware.facts import Completes
 from hitless.pagetable import READ, WRITE
-from hitless.plan import Barrier, Call, Clean, Fill, Invalidate, Own, Release, Step, Store, Wait
+from hitless.plan import Barrier, Call, Clean, Fill, Invalidate, Own, Release, Step, Store, StoreStructure, Wait
 from hitless.units import SPACE, align_down, align_up
 
 
@@ -67,6 +69,7 @@ class Engine:
     reader: Reader = field(init=False)
     verdicts: Verdicts = field(init=False)
     root: Table = field(init=False)
+    rooting: Rooting = field(init=False)
     walks: Walks = field(init=False)
     _released: set[int] = field(factory=set)
     _unsettled: dict[int, list[_Unsettled]] = field(factory=dict)
@@ -79,13 +82,15 @@ class Engine:
         subject, vendor = self.subject, self.subject.vendor
         fmt = vendor.page_format
         self.places = Places(subject.units)
-        self.links = Links(fmt, subject.root_pa, self.places.tlbs)
+        self.links = Links(fmt, {subject.root_pa: self.places.tlbs}, {subject.root_pa}, self.places.tlbs)
         self.queues = Queues(self.places, vendor.hardware, self.facts, self.links, fmt.stage)
         self.shadow = Shadow.over(subject.memory, subject.steps, coherent=vendor.hardware.coherent)
         self.reader = Reader(fmt, self.shadow)
         self.verdicts = Verdicts.of(subject)
-        self.root = Table(subject.root_pa, fmt.top.number, 0, READ | WRITE)
-        self.walks = Walks(self.reader, self.root)
+        level = fmt.top.number if subject.root_level < 0 else subject.root_level
+        self.root = Table(subject.root_pa, level, 0, READ | WRITE)
+        self.walks = Walks(self.reader, self.root, self.reader.end(self.root._replace(level=fmt.top.number)))
+        self.rooting = Rooting(self, Roots.of(vendor, self.places, self.shadow), self._entered)
 
     def run(self) -> None:
         """All steps, then the end."""
@@ -121,21 +126,30 @@ class Engine:
             case Barrier():
                 self._barrier()
             case Invalidate():
-                effects = self.subject.vendor.commands.decode(step.words)
-                self.queues.submit(step.unit, self.moment, effects)
-                for watcher in self.watchers:
-                    watcher.submitted(self, step, effects)
+                self._submit(step)
             case Wait():
                 self._wait(step)
+            case StoreStructure():
+                self.rooting.store(step)
             case Own():
                 self._own(step)
             case Call():
                 self._call(step)
             case Release():
-                reachable = [pa for pa, _ in step.tables if self.reachable(pa)]
-                self._released.update(pa for pa, _ in step.tables)
-                for watcher in self.watchers:
-                    watcher.released(self, step, reachable)
+                self._release(step)
+
+    def _submit(self, step: Invalidate) -> None:
+        effects = self.subject.vendor.commands.decode(step.words)
+        self.queues.submit(step.unit, self.moment, effects)
+        self.rooting.submit(step.unit, effects)
+        for watcher in self.watchers:
+            watcher.submitted(self, step, effects)
+
+    def _release(self, step: Release) -> None:
+        reachable = [pa for pa, _ in step.tables if self.reachable(pa)]
+        self._released.update(pa for pa, _ in step.tables)
+        for watcher in self.watchers:
+            watcher.released(self, step, reachable)
 
     # -- walks
 
@@ -213,10 +227,14 @@ class Engine:
         top.window, top.overwritten = window, True
         self._link_stale(top)
         for below, inner in self.reader.below(span.child, span.start, span.end):
-            if isinstance(inner, PointerSpan):
-                self._link_stale(self.links.link(below, inner))
-            else:
-                self._stale(inner, Window())
+            self.leave(below, inner)
+
+    def leave(self, table: Table, span: Span) -> None:
+        """An entry that memory does not lead to any more, though it holds it."""
+        if isinstance(span, PointerSpan):
+            self._link_stale(self.links.link(table, span))
+        else:
+            self._stale(span, Window())
 
     def _link_stale(self, link: Link) -> None:
         if self.links.leave(link, self.now):
@@ -241,17 +259,21 @@ class Engine:
         tables = {span.child}
         for below, inner in self.reader.below(span.child, span.start, span.end):
             tables.add(below)
-            if isinstance(inner, PointerSpan):
-                self._link(below, inner)
-            else:
-                self.tell(inner)
-                self._hidden(below, inner)
-            self._maybe_empty(below, inner)
+            self._entered(below, inner)
         for pa, word, window in self._apart:
             for below in tables:
                 index = (pa - below.pa) >> 3
                 if 0 <= index < 1 << self.subject.vendor.page_format.levels[below.level].bits:
                     self._enter_late(below, self.reader.entry(below, index, word), window)
+
+    def _entered(self, table: Table, span: Span) -> None:
+        """One entry of a table that walks can come to from now on."""
+        if isinstance(span, PointerSpan):
+            self._link(table, span)
+        else:
+            self.tell(span)
+            self._hidden(table, span)
+        self._maybe_empty(table, span)
 
     def _enter_late(self, table: Table, span: Span, window: Window) -> None:
         """A word that was overwritten before the table was linked, and may still be read."""
@@ -389,7 +411,8 @@ class Engine:
             watcher.filled(self, step)
 
     def _barrier(self) -> None:
-        for pa, count in self.shadow.barrier():
+        ready = self.shadow.barrier()
+        for pa, count in ready:
             stores = self._unsettled.pop(pa, [])
             for unsettled in stores[:count]:
                 unsettled.window.until = self.moment
@@ -404,17 +427,20 @@ class Engine:
             else:
                 waiting.append((table_pa, window))
         self._unfilled = waiting
+        self.rooting.settled(ready)
 
     # -- waits
 
     def _wait(self, step: Wait) -> None:
-        completes = self._completes(step.unit)
+        completes = self.completes(step.unit)
         if completes is not None:
             self.queues.complete(step.unit, completes)
+            if step.unit not in self.queues.stopped:
+                self.rooting.complete(step.unit)
         for watcher in self.watchers:
             watcher.waited(self, step)
 
-    def _completes(self, unit: str) -> Completes | None:
+    def completes(self, unit: str) -> Completes | None:
         """What the vendor declares of its own wait command; None if it would never complete."""
         if unit not in self._waits:
             commands = self.subject.vendor.commands

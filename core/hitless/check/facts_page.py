@@ -68,6 +68,7 @@ def _format(registry: VendorRegistry, name: str, page_format: str) -> Iterator[s
     yield from _not_hitless(vendor, others)
     lines = list(_hardware(vendor))
     lines += _limits(vendor, others)
+    lines += _grows(vendor, others)
     lines += [f"with {told}: {line}" for told, other in others for line in _hardware(other) if line not in lines]
     yield "\n".join(f"- {line}" for line in lines) + "\n"
 
@@ -168,6 +169,14 @@ def _limits(vendor: Vendor, others: Sequence[tuple[str, Vendor]]) -> Iterator[st
         for why in dict.fromkeys(limits.values()):
             rules = ", ".join(sorted(rule for rule, said in limits.items() if said == why))
             yield f"with {told or 'this hardware'}: {rules} cannot be kept: {why}"
+
+
+def _grows(vendor: Vendor, others: Sequence[tuple[str, Vendor]]) -> Iterator[str]:
+    """Where a root table may become larger under DMA."""
+    for told, each in [("", vendor), *others]:
+        if each.page_format.grown() is not None and each.structures is not None:
+            bits = each.page_format.largest.iova_bits
+            yield f"with {told or 'this hardware'}: the root table grows under DMA, up to {bits} bits of input"
 
 
 # -- hardware

@@ -25,11 +25,14 @@ class Links:
     A table that is not filed here is one that the root reaches all the time.
 
     Args:
+        roots: root tables, with the bits of all units whose walks may begin there.
+        named: those of them that memory's structures name.
         tlbs: the bits of all units: who may have cached a pointer that memory held.
     """
 
     fmt: PageFormat
-    root_pa: int
+    roots: dict[int, int]
+    named: set[int]
     tlbs: int
     tables: dict[int, Table] = field(factory=dict)
     stale: list[Link] = field(factory=list)
@@ -69,9 +72,9 @@ class Links:
 
     def walkers(self, table_pa: int) -> int:
         """The units whose walks may come to a table, now: by memory, or by a pointer that they hold."""
-        if table_pa not in self._to or table_pa == self.root_pa:
-            return self.tlbs
-        units = 0
+        if table_pa not in self._to:
+            return self.roots.get(table_pa, self.tlbs)
+        units = self.roots.get(table_pa, 0)
         for link in self._to[table_pa]:
             units |= link.alive
             if link.window.until == OPEN and units != self.tlbs:
@@ -81,8 +84,8 @@ class Links:
     def after(self, table_pa: int, command: Pending, unit: int) -> bool:
         """Whether a walk of a unit may come to a table after a pending command has taken effect."""
         links = self._to.get(table_pa)
-        if links is None or table_pa == self.root_pa:
-            return True
+        if links is None or self.roots.get(table_pa, 0) >> unit & 1:
+            return bool(self.roots.get(table_pa, self.tlbs) >> unit & 1)
         return any(
             (link.alive >> unit & 1 and not link.targeted(command.drops))
             or (link.window.until > command.at and self.after(link.table_pa, command, unit))
@@ -138,6 +141,6 @@ class Links:
     def in_memory(self, table_pa: int) -> bool:
         """Whether memory leads to a table from the root; not by a word that was overwritten and may still be read."""
         links = self._to.get(table_pa)
-        if links is None or table_pa == self.root_pa:
-            return True
+        if links is None or table_pa in self.named:
+            return table_pa in self.named or table_pa not in self.roots
         return any(not link.overwritten and self.in_memory(link.table_pa) for link in links)

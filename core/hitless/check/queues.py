@@ -14,16 +14,21 @@ from hitless.units import WORD_MAX, align_down, align_up
 
 @define
 class Places:
-    """Where a translation may be, as bits: caches (TLBs by unit and tag, then ATCs), and in flight from each."""
+    """Where a translation may be, as bits: caches (TLBs by unit and tag, then ATCs), and in flight from each.
+
+    ``requesters``: (unit, device, PASID) of all whose structures a plan changes; each has a place for them.
+    """
 
     units: tuple[CheckUnit, ...]
     atcs: tuple[tuple[int, int], ...] = field(init=False)
     nested: tuple[int, ...] = field(init=False)
+    requesters: tuple[tuple[int, int, int | None], ...] = field(init=False)
     _of: tuple[tuple[int, ...], ...] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.atcs = tuple((i, device) for i, unit in enumerate(self.units) for device in unit.devices)
         self.nested = tuple(i for i, unit in enumerate(self.units) if unit.nested is not None)
+        self.requesters = tuple((i, *each) for i, unit in enumerate(self.units) for each in unit.requesters)
         first = len(self.units)
         behind = [[first + i for i, (unit, _) in enumerate(self.atcs) if unit == number] for number in range(first)]
         for unit in self.nested:
@@ -44,7 +49,16 @@ class Places:
 
     @property
     def _count(self) -> int:
-        return len(self.units) + len(self.atcs) + len(self.nested)
+        return self.structure(len(self.requesters))
+
+    def structure(self, number: int) -> int:
+        """The number (bit) of what a unit holds of one requester's structures."""
+        return len(self.units) + len(self.atcs) + len(self.nested) + number
+
+    @property
+    def structures(self) -> int:
+        """The bits of all of these."""
+        return self.caches & ~((1 << self.structure(0)) - 1)
 
     def atc(self, number: int) -> int:
         return 1 << len(self.units) + number
@@ -117,7 +131,8 @@ class Queues:
             for i, (behind, device) in enumerate(self.places.atcs)
             if behind == unit
         }
-        devices = [p for p in queue if p.drops.device in atcs and (p.drops.every_pasid or p.drops.pasid is None)]
+        pasid = self.places.units[unit].pasid
+        devices = [p for p in queue if p.drops.device in atcs and (p.drops.every_pasid or p.drops.pasid == pasid)]
         gone = self.links.dropped(unit, own)
         if self.places.units[unit].nested is not None:
             self._drop_results(unit, queue, own)

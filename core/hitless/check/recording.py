@@ -12,7 +12,7 @@ from hitless.check.subject import Subject, Truth
 from hitless.guest_memfd.conversion import Conversion
 from hitless.iommufd import Domain
 from hitless.memory import PhysicalMemory
-from hitless.plan import Fill, Release, Section, Step, Store, effects_of
+from hitless.plan import Fill, Release, Section, Step, Store, StoreStructure, effects_of
 from hitless.refresh.planner import Prepared
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ class Recording:
             match each:
                 case Store():
                     self.before.keep(each.pa)
+                case StoreStructure():
+                    self.before.keep(each.pa, len(each.new))
                 case Fill():
                     self.before.keep(each.pa, 1 << each.size_lg2 - 3)
                 case Release():

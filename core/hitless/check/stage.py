@@ -7,6 +7,7 @@ from typing import ClassVar
 import attrs
 from attrs import define, field, frozen
 
+from hitless.check.roots import roots_of
 from hitless.check.shadow import Words
 from hitless.check.subject import CheckUnit, Subject, Truth
 from hitless.errors import HitlessError, Refused
@@ -16,10 +17,11 @@ from hitless.guest_memfd.guest import GuestMemfd
 from hitless.guest_memfd.slots import Slot, Slots
 from hitless.hardware.vendor import Vendor
 from hitless.iommufd import Domain, DomainSettings, GuestPages, GuestStage, Ioas, build_stage
+from hitless.iommufd.live import attached, own_tag
 from hitless.machine import Machine
 from hitless.ownership import OwnerTable
 from hitless.pagetable import PageFormat
-from hitless.plan import Section, Step
+from hitless.plan import Section, Step, StoreStructure
 from hitless.units import PAGE_LG2, align_down
 
 _GUEST_LG2, _TABLES_LG2 = 41, 40
@@ -81,7 +83,7 @@ class Stage:
             Unfit: it cannot be set up.
         """
         setting = setting or Setting()
-        fmt = vendor.page_format
+        fmt = vendor.page_format.largest
         if setting.gpa < 0 or fmt.canonical(setting.gpa + setting.memory - 1) >> fmt.iova_bits:
             raise Unfit(f"the address space of {fmt.name} has {fmt.iova_bits} bits, the guest needs more")
         if setting.backing == "scattered" and fmt.leaf_lg2s[0] > PAGE_LG2:
@@ -234,15 +236,16 @@ class Stage:
     @contextmanager
     def _at_rest(self) -> Iterator[None]:
         """No device does DMA meanwhile."""
-        before = [(domain.settings, domain.planner.assembler) for domain in self.domains]
+        before = [(domain.settings, domain.planner.assembler.allow_break) for domain in self.domains]
         for domain in self.domains:
             domain.settings = attrs.evolve(domain.settings, allow_break=True)
             domain.planner.assembler = attrs.evolve(domain.planner.assembler, allow_break=True)
         try:
             yield
         finally:
-            for domain, (settings, assembler) in zip(self.domains, before, strict=True):
-                domain.settings, domain.planner.assembler = settings, assembler
+            for domain, (settings, allow_break) in zip(self.domains, before, strict=True):
+                domain.settings = settings
+                domain.planner.assembler = attrs.evolve(domain.planner.assembler, allow_break=allow_break)
 
     @property
     def private_half(self) -> bool:
@@ -275,12 +278,24 @@ def subject_of(
     memory: Words | None = None,
     owners: OwnerTable | None = None,
 ) -> Subject:
-    """Steps on a domain's address space as it stands now, or as it stood when they began."""
+    """Steps on a domain's address space as it stands now, or as it stood when they began.
+
+    Where they change structures, these say themselves which root stands before, and which format reads the last.
+    """
+    vendor, units = domain.vendor, check_units(domain)
+    root_pa, root_level = domain.planner.root_pa, -1
+    if any(isinstance(step, StoreStructure) for _, step in steps):
+        units = with_structures(domain, units)
+        roots = roots_of(vendor, units, memory or domain.memory, steps)
+        if roots:
+            root_pa, root_level = roots[0].root_pa, roots[0].page_format.top.number
+            largest = max((each.page_format for each in roots), key=lambda fmt: len(fmt.levels))
+            vendor = attrs.evolve(vendor, page_format=largest)
     return Subject(
-        domain.vendor,
+        vendor,
         memory or domain.memory,
-        domain.planner.root_pa,
-        check_units(domain),
+        root_pa,
+        units,
         (owners or domain.owners).copy(),
         truth,
         domain.policy,
@@ -288,6 +303,20 @@ def subject_of(
         steps,
         domain.name,
         in_use=[each for unit in domain.units for each in (*unit.reads, *unit.writes)],
+        root_level=root_level,
+    )
+
+
+def with_structures(domain: Domain, units: tuple[CheckUnit, ...]) -> tuple[CheckUnit, ...]:
+    """The same places, with the registers of their units and all that is attached."""
+    bases = {unit.name: unit.requests.base for unit in domain.units}
+    behind: dict[tuple[str, int], list[tuple[int, int | None]]] = {}
+    for unit, attachment in attached(domain):
+        key = unit.name, own_tag(domain, attachment)
+        behind.setdefault(key, []).append((attachment.device, attachment.pasid))
+    return tuple(
+        attrs.evolve(each, base=bases[each.name], requesters=tuple(behind.get((each.name, each.tag), ())))
+        for each in units
     )
 
 
@@ -300,6 +329,7 @@ def check_units(domain: Domain) -> tuple[CheckUnit, ...]:
             port.tag,
             port.devices,
             structures.stage1_tag(port.tag, stage1.space) if structures is not None and stage1 is not None else None,
+            port.pasid,
         )
         for port in domain.planner.assembler.units
     )

@@ -12,6 +12,7 @@ from hitless.guest_memfd.conversion import ChangeRun
 from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd
 from hitless.hardware.vendor import Vendor
 from hitless.ownership import OwnerTable, Policy
+from hitless.pagetable import READ, WRITE, PageFormat, Position, WalkFault
 from hitless.plan import Section, Step
 from hitless.units import SPACE
 
@@ -25,12 +26,18 @@ class CheckUnit:
         tag: what it files the address space under.
         devices: attached devices with ATS; one without is always there.
         nested: what results of a guest's stage 1 over this address space are filed under; None: there is none.
+        pasid: of the devices' requests.
+        base: the register that leads to the unit's structures.
+        requesters: (device, PASID) of all that is attached, where structures say so.
     """
 
     name: str
     tag: int
     devices: tuple[int, ...] = ()
     nested: int | None = None
+    pasid: int | None = None
+    base: int = 0
+    requesters: tuple[tuple[int, int | None], ...] = ()
 
 
 NOBODY = -1
@@ -90,6 +97,15 @@ class Truth:
                         runs.append(TruthRun(start, end, old.owner, change.new_owner, *pas, converts=True))
         return cls(runs, attrs)
 
+    def through(self, areas: Iterable[tuple[int, int, int]]) -> "Truth":
+        """The truth by IOVA, where areas (IOVA, GPA, size) lead to guest memory."""
+        runs = [
+            run._replace(start=run.start + iova - gpa, end=run.end + iova - gpa)
+            for iova, gpa, size in sorted(areas)
+            for run in self.inside(gpa, gpa + size)
+        ]
+        return Truth(runs, self.attrs)
+
     def attrs_at(self, address: int) -> int:
         """The attributes that a mapping there shall have."""
         run = next(self.inside(address, address + 1), None)
@@ -135,6 +151,16 @@ def _below(cuts: list[int], end: int) -> int:
     return at - 1 if at and cuts[at - 1] == end else at
 
 
+def begin(fmt: PageFormat, root_pa: int, root_level: int, iova: int) -> Position | WalkFault:
+    """Where a walk begins: at a root of the format's top level (-1), or at a smaller one that has not grown yet."""
+    if root_level in (-1, fmt.top.number):
+        return fmt.start(root_pa, iova)
+    level = fmt.levels[root_level]
+    if iova >> level.lo + level.bits:
+        return WalkFault(fmt.stage, root_level, iova, 0, "range")
+    return Position(fmt.stage, root_level, root_pa, iova, READ | WRITE)
+
+
 @define(eq=False)
 class Subject:
     """One plan on one address space.
@@ -142,7 +168,8 @@ class Subject:
     Args:
         vendor: formats, commands and declared hardware.
         memory: as it is before the plan; it is only read.
-        root_pa: the root table.
+        root_pa: the root table before the plan.
+        root_level: its level, where the plan lets it grow: then the vendor's format is the larger one; -1: the top.
         units: where the address space may be cached.
         owners: the owner table before the plan; a copy is changed.
         truth: what guest_memfd holds.
@@ -165,6 +192,11 @@ class Subject:
     name: str = ""
     together: bool = False
     in_use: Sequence[tuple[int, int]] = ()
+    root_level: int = -1
+
+    def begin(self, iova: int) -> Position | WalkFault:
+        """Where a walk begins before the plan."""
+        return begin(self.vendor.page_format, self.root_pa, self.root_level, iova)
 
     def grants(self, owner: int) -> bool:
         """Whether the device may reach a page with an owner, in this address space."""

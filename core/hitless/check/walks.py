@@ -17,10 +17,14 @@ class Walks:
 
     The tables that the last walk came through are kept, and what was found in single lowest tables: an owner
     change asks several times for the few ranges that it touches. :meth:`forget` has to be told of every change.
+
+    Args:
+        end: the first IOVA beyond what the format translates, when its root has grown.
     """
 
     reader: Reader
     root: Table
+    end: int
     _path: list[Table] = field(init=False)
     _known: dict[tuple[int, int], list[End]] = field(factory=dict, init=False)
 
@@ -46,11 +50,20 @@ class Walks:
             found = self._below(table, start, end)
             if table.level:
                 yield from found
+                beyond = max(self.reader.end(self.root), start)
+                if beyond < min(end, self.end):  # it has not grown yet
+                    yield FaultSpan(beyond, end, "range", self.root.level, self.root.pa, 0)
                 return
             if len(self._known) == _MOST_KNOWN:
                 self._known.clear()
             known = self._known[start, end] = list(found)
         yield from known
+
+    def begin_at(self, root: Table) -> None:
+        """Walks begin at another root from now on."""
+        self.root = root
+        self._path = [root]
+        self._known.clear()
 
     def forget(self, *, paths: bool = True) -> None:
         """A word has changed; ``paths``: a pointer, too."""

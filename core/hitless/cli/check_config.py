@@ -40,6 +40,7 @@ def _fixed(config: Config, told: DomainConfig, policy: str) -> Mapping[str, Any]
         "trusted": told.trusted,
         "policy": policy,
         "merge": told.merge,
+        "nested": told.stage1 is not None,
     }
     if told.units:
         units = {unit.name: unit for unit in config.units}

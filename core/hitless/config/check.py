@@ -8,12 +8,12 @@ from pathlib import Path
 import attrs
 
 from hitless.config.draft import Draft, read_file
+from hitless.config.fitting import input_faults, inputs, page_faults, stage1_faults, structure_faults
 from hitless.config.model import Config, DomainConfig, GuestConfig
 from hitless.config.rules import entry_faults, rule_faults
 from hitless.config.structure import Row, at, fault, shown
 from hitless.errors import BadInput, ConfigurationError, HitlessError, PluginError
 from hitless.guest_memfd.backing import make_backing
-from hitless.pagetable import WalkFault
 from hitless.plugin import Vendor, VendorRegistry
 from hitless.plugin.manager import EXTENSIONS, VENDORS
 from hitless.units import PAGE, size_text
@@ -56,6 +56,7 @@ def check(config: Config, registry: VendorRegistry) -> None:
     """
     draft = Draft.of(config)
     draft.config([*rule_faults(draft), *plugin_faults(draft, registry)])
+    draft.config(structure_faults(config, {row.value.name: row.path for row in draft.domains}, registry))
 
 
 def load_checked(path: str | os.PathLike[str], vendors: Sequence[str] | None = None) -> tuple[Config, VendorRegistry]:
@@ -76,6 +77,7 @@ def load_checked(path: str | os.PathLike[str], vendors: Sequence[str] | None = N
             _known_vendors([row.value for row in read_file(path).domains], vendors)
     registry, broken = _open(draft)
     config = draft.config([*faults, *broken, *plugin_faults(draft, registry)])
+    draft.config(structure_faults(config, {row.value.name: row.path for row in draft.domains}, registry))
     return select(config, vendors), registry
 
 
@@ -180,7 +182,9 @@ def _domain(draft: Draft, row: Row[DomainConfig], registry: VendorRegistry) -> I
             vendor = registry.resolve(told.vendor, known, told.features, extensions)
             yield from _policy(row, vendor)
             if known == told.format and draft.guest is not None:
-                yield from _widths(draft.guest, row, vendor)
+                yield from _widths(draft, draft.guest, row, vendor)
+            if known == told.format:
+                yield from stage1_faults(draft, row, vendor, registry)
     except HitlessError as error:  # a hook failed, or two extensions replace the same strategy
         yield fault(f"{error.what}: {error.why or error.do}", row.path)
 
@@ -199,21 +203,17 @@ def _policy(row: Row[DomainConfig], vendor: Vendor) -> Iterator[str]:
         yield fault(f"{vendor.name} has no policy {shown(row.value.policy)}, it has {known}", f"{row.path}.policy")
 
 
-def _widths(guest: Row[GuestConfig], row: Row[DomainConfig], vendor: Vendor) -> Iterator[str]:
+def _widths(draft: Draft, guest: Row[GuestConfig], row: Row[DomainConfig], vendor: Vendor) -> Iterator[str]:
     """The format's smallest page, and its addresses, against the guest's memory."""
-    fmt, where = vendor.page_format, f"{row.path}.format"
+    fmt, where = vendor.page_format.largest, f"{row.path}.format"
     yield from _granule(guest.value, row, vendor)
-    slots = guest.value.slots
-    end = max((slot.gpa + slot.size for slot in slots), default=0)
-    if end > 1 << fmt.iova_bits:
-        yield fault(f"guest memory ends at {end:#x}, {fmt.name} translates {fmt.iova_bits} bits", where)
-    else:
-        edges = [at for slot in slots for at in (slot.gpa, slot.gpa + slot.size - 1)]
-        for at in [at for at in edges if isinstance(fmt.start(0, at), WalkFault)][:1]:
-            problem = (
-                f"guest memory at {at:#x} is no input of {fmt.name}, whose {fmt.iova_bits} bits are extended upwards"
-            )
-            yield fault(problem, where)
+    told, slots = row.value, guest.value.slots
+    space = f"{row.path}.ioas" if told.ioas else where
+    what = "an IOVA range" if told.ioas else "guest memory"
+    ranges = inputs(draft, guest.value, told.ioas)
+    yield from input_faults(fmt, ranges, what, space)
+    if told.ioas:
+        yield from page_faults(fmt, ranges, what, space)
     size = max((slot.offset + slot.size for slot in slots), default=0)
     if guest.value.hunk > 0 and guest.value.hunk & guest.value.hunk - 1 == 0:
         pools = make_backing(guest.value.backing, GUEST_PA, size, guest.value.hunk.bit_length() - 1).pools()

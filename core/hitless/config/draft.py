@@ -11,7 +11,7 @@ import cattrs
 import tomli
 from attrs import frozen
 
-from hitless.config.model import Config, DomainConfig, GuestConfig, PluginConfig, UnitConfig
+from hitless.config.model import Config, DomainConfig, GuestConfig, IoasConfig, PluginConfig, UnitConfig
 from hitless.config.structure import Row, at, fault, make_converter, read_table, shown
 from hitless.errors import BadInput, ConfigurationError
 
@@ -22,6 +22,7 @@ TABLES: dict[str, type[Any]] = {
     "guest": GuestConfig,
     "domain": DomainConfig,
     "unit": UnitConfig,
+    "ioas": IoasConfig,
     "vendor": PluginConfig,
     "extension": PluginConfig,
 }
@@ -43,6 +44,7 @@ class Draft:
     guest: Row[GuestConfig] | None
     domains: Rows[DomainConfig]
     units: Rows[UnitConfig]
+    ioas: Rows[IoasConfig]
     vendors: Rows[PluginConfig]
     extensions: Rows[PluginConfig]
     unread: frozenset[str]
@@ -61,6 +63,7 @@ class Draft:
             Row("$.guest", config.guest),
             rows("domain", config.domain),
             rows("unit", config.unit),
+            rows("ioas", config.ioas),
             rows("vendor", config.vendor),
             rows("extension", config.extension),
             frozenset(),
@@ -86,6 +89,7 @@ class Draft:
             tuple(row.value for row in self.extensions),
             self.source,
             self.folder,
+            tuple(row.value for row in self.ioas),
         )
 
 
@@ -143,6 +147,7 @@ def read_text(text: str, source: str, folder: str = ".") -> Draft:
         guest,
         _named(rows["domain"]),
         rows["unit"],
+        rows["ioas"],
         rows["vendor"],
         rows["extension"],
         frozenset(unread),

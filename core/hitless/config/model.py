@@ -48,6 +48,32 @@ class GuestConfig:
 
 
 @frozen
+class AreaConfig:
+    """``[[ioas.area]]``: IOVAs ``iova`` on lead to guest physical ``gpa`` on."""
+
+    iova: Size
+    gpa: Size
+    size: Size
+
+
+@frozen
+class IoasConfig:
+    """``[[ioas]]``: an address space, which domains and guests' stages 1 name."""
+
+    name: str
+    area: tuple[AreaConfig, ...] = ()
+
+
+@frozen
+class StageConfig:
+    """``[domain.stage1]``: a guest's own tables over the domain's, in the last ``memory`` bytes of the guest."""
+
+    format: str
+    ioas: str = ""
+    memory: Size = 16 << 20
+
+
+@frozen
 class DomainConfig:
     """``[[domain]]``: one vendor's page table of the guest."""
 
@@ -62,11 +88,17 @@ class DomainConfig:
     allow_break: bool = False
     units: tuple[str, ...] = ()
     table_memory: Size = 1 << 34
+    ioas: str = ""
+    pasid: int | None = None
+    stage1: StageConfig | None = None
 
 
 @frozen
 class DeviceConfig:
-    """``[[unit.device]]``: its id (RID, StreamID), whether it uses ATS, and its domain where two share the unit."""
+    """``[[unit.device]]``: its id (RID, StreamID), whether it uses ATS, and its domain.
+
+    Without ``domain`` it is in every domain that lists the unit; these then have PASIDs of their own.
+    """
 
     id: int
     ats: bool = False
@@ -111,6 +143,7 @@ class Config:
     extension: tuple[PluginConfig, ...] = ()
     source: str = "configuration"
     folder: str = "."
+    ioas: tuple[IoasConfig, ...] = ()
 
     @property
     def domains(self) -> tuple[DomainConfig, ...]:
@@ -121,6 +154,10 @@ class Config:
     def units(self) -> tuple[UnitConfig, ...]:
         """All ``[[unit]]`` tables."""
         return self.unit
+
+    def ioas_named(self, name: str) -> IoasConfig | None:
+        """An ``[[ioas]]`` table; None: there is none of that name."""
+        return next((each for each in self.ioas if each.name == name), None)
 
     @property
     def vendors(self) -> tuple[PluginConfig, ...]:

@@ -2,12 +2,13 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hitless.config.draft import Draft
 from hitless.config.model import GuestConfig, PluginConfig, UnitConfig
+from hitless.config.spaces import space_faults
 from hitless.config.structure import Row, fault, shown
 from hitless.units import PAGE, SPACE, Range, size_text
 
@@ -26,7 +27,7 @@ def rule_faults(draft: Draft) -> Iterator[str]:
         yield "missing: give [guest] with memory = SIZE or [[guest.slot]] @ $.guest"
     if not draft.domains and "domain" not in draft.unread:
         yield "missing: give at least one [[domain]] with vendor = NAME @ $.domain"
-    for rows in (draft.domains, draft.units, draft.vendors, draft.extensions):
+    for rows in (draft.domains, draft.units, draft.ioas, draft.vendors, draft.extensions):
         yield from _names(rows)
     for row in draft.domains:
         if not 0 < row.value.table_memory <= _TABLE_MEMORY_MAX or row.value.table_memory % PAGE:
@@ -34,6 +35,7 @@ def rule_faults(draft: Draft) -> Iterator[str]:
     for plugin in (*draft.vendors, *draft.extensions):
         yield from entry_faults(plugin, draft.folder)
     yield from _units(draft)
+    yield from space_faults(draft)
 
 
 def entry_faults(row: Row[PluginConfig], folder: str) -> Iterator[str]:
@@ -157,20 +159,23 @@ def _units(draft: Draft) -> Iterator[str]:
             elif "device" not in _dropped(draft, name) and not units[name].devices_of(row.value.name):
                 yield fault(f"no device of {shown(name)} is in this domain", path)
     domains_known = "domain" not in draft.unread and not any({"name", "units"} & r.dropped for r in draft.domains)
+    pasids = {row.value.name: row.value.pasid for row in draft.domains}
     for unit in draft.units:
         domains = used.get(unit.value.name, [])
         if domains_known and not domains and unit.value.name:
             yield fault(f"no domain lists {shown(unit.value.name)} in its units", f"{unit.path}.name")
         if not unit.value.device and "device" not in unit.dropped:
             yield f"a unit has at least one [[unit.device]] @ {unit.path}"
-        yield from _devices(unit, domains, domains_known)
+        yield from _devices(unit, domains, domains_known, pasids)
 
 
 def _dropped(draft: Draft, name: str) -> frozenset[str]:
     return next(row.dropped for row in draft.units if row.value.name == name)
 
 
-def _devices(unit: Row[UnitConfig], domains: Sequence[str], domains_known: bool) -> Iterator[str]:
+def _devices(
+    unit: Row[UnitConfig], domains: Sequence[str], domains_known: bool, pasids: Mapping[str, int | None]
+) -> Iterator[str]:
     ids: dict[int, int] = {}
     for index, device in enumerate(unit.value.device):
         path = f"{unit.path}.device[{index}]"
@@ -183,5 +188,6 @@ def _devices(unit: Row[UnitConfig], domains: Sequence[str], domains_known: bool)
             continue
         if device.domain and device.domain not in domains:
             yield fault(f"domain {shown(device.domain)} does not list this unit", f"{path}.domain")
-        if not device.domain and len(domains) > 1:
-            yield fault(f"missing: say which of {', '.join(map(shown, domains))} it is in", f"{path}.domain")
+        if not device.domain and len({pasids[name] for name in domains}) < len(domains):
+            problem = f"missing: say which of {', '.join(map(shown, domains))} it is in, or give them different pasids"
+            yield fault(problem, f"{path}.domain")

@@ -14,7 +14,7 @@ import cattrs
 from attrs import frozen
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
 
-from hitless.config.model import DeviceConfig, RangeConfig, Size, SlotConfig
+from hitless.config.model import AreaConfig, DeviceConfig, RangeConfig, Size, SlotConfig, StageConfig
 from hitless.errors import BadInput
 from hitless.units import SPACE, parse_size
 
@@ -97,7 +97,7 @@ def make_converter(*classes: type) -> cattrs.Converter:
     converter.register_structure_hook_factory(
         lambda t: get_origin(t) is _TUPLE, lambda t: _tuple(converter, get_args(t)[0])
     )
-    for cls in (SlotConfig, RangeConfig, DeviceConfig, *classes):
+    for cls in (SlotConfig, RangeConfig, DeviceConfig, AreaConfig, StageConfig, *classes):
         converter.register_structure_hook(cls, _class_hook(converter, cls))
     return converter
 

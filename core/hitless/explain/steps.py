@@ -4,7 +4,20 @@ from collections.abc import Iterator, Mapping
 
 from hitless.explain.words import explain_entry
 from hitless.pagetable import PageFormat
-from hitless.plan import Barrier, Call, Clean, Fill, FillRun, Invalidate, Own, Release, Step, Store, Wait
+from hitless.plan import (
+    Barrier,
+    Call,
+    Clean,
+    Fill,
+    FillRun,
+    Invalidate,
+    Own,
+    Release,
+    Step,
+    Store,
+    StoreStructure,
+    Wait,
+)
 from hitless.plugin import Vendor
 from hitless.units import lg2_text
 
@@ -17,6 +30,14 @@ _ACTIONS = {
     "prune": "prune, the table maps nothing",
     "resize": "resize a run, no translation changes",
     "clean": "clean, the mark of a write is taken away",
+}
+
+_CHANGES = {
+    "grow": "a larger root, no translation changes",
+    "attach": "the device comes to this address space",
+    "detach": "the device leaves this address space",
+    "replace": "the device moves to another address space",
+    "block": "fence: the device is held off",
 }
 
 
@@ -33,6 +54,8 @@ def explain_step(step: Step, vendor: Vendor, levels: Mapping[int, int]) -> list[
             return list(_store(step, vendor.page_format))
         case Fill():
             return list(_fill(step, vendor.page_format, levels.get(step.pa)))
+        case StoreStructure():
+            return [_structure(step, vendor)]
         case Invalidate(unit, _, words):
             return [f"to {unit}: {vendor.commands.describe(words)}"]
         case Wait(unit):
@@ -61,6 +84,21 @@ def _store(step: Store, fmt: PageFormat) -> Iterator[str]:
     action = _ACTIONS.get(kind, kind) + (f", round {round_number}" if round_number else "")
     before, after = (explain_entry(fmt, word, step.level) for word in (step.expected, step.new))
     yield f"{action}, at {fmt.levels[step.level]}: {before}  =>  {after}"
+
+
+def _structure(step: StoreStructure, vendor: Vendor) -> str:
+    """A change of a structure, with the fields that get another value."""
+    pasid = "" if step.pasid is None else f", PASID {step.pasid:#x}"
+    name = step.structure or "structure"
+    told = f"{_CHANGES.get(step.what, step.what)}: {name} of device {step.device:#x}{pasid}"
+    layout = None if vendor.structures is None else vendor.structures.layouts.get(step.structure)
+    if layout is None:
+        return told
+    before, after = (
+        layout.decode((*words, *[0] * (layout.width // 64 - len(words)))) for words in (step.expected, step.new)
+    )
+    fields = [f"{field} {before[field]:#x} -> {after[field]:#x}" for field in before if before[field] != after[field]]
+    return f"{told}: {', '.join(fields)}"
 
 
 def _fill(step: Fill, fmt: PageFormat, level: int | None) -> Iterator[str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from attrs import define, field
 
-from hitless.errors import HitlessError, Raced, UnitTimeout
+from hitless.errors import HitlessError, UnitTimeout
 from hitless.hardware.facts import (
     Commands,
     Completes,
@@ -21,9 +21,11 @@ from hitless.hardware.facts import (
     HardwareFacts,
     Illegal,
 )
-from hitless.hardware.structures import Found, GuestMemory, Mode, StructureEntry, StructureRound, Structures
+from hitless.hardware.live import Round, change_rounds
+from hitless.hardware.structures import GuestMemory, StructureEntry, Structures
 from hitless.hardware.translator import Attachment, Requester, Translated, Translator
 from hitless.memory import PageAllocator, PhysicalMemory
+from hitless.plan import StoreStructure
 from hitless.refresh.commands import Words
 from hitless.units import PAGE, PAGE_LG2, align_up
 
@@ -206,7 +208,7 @@ class Unit:
         if self.structures is not None:
             if self.structure_memory is None:
                 raise HitlessError("there is no memory for structures", who=self.name, do="give the unit some")
-            self._write_structures(self.structures, self.structure_memory, [_entry(each) for each in found.values()])
+            self._write_structures(self.structures, self.structure_memory, [entry_of(each) for each in found.values()])
         self.attachments = found
 
     def _write_structures(
@@ -230,37 +232,18 @@ class Unit:
         """Write the register that leads to the structures; nothing of the old ones stays cached."""
         self.requests.set_base(base)
 
-    def change(self, entry: StructureEntry) -> None:
-        """Let a live structure say something else, in the vendor's rounds; each ends with a wait.
+    def plan_change(self, entry: StructureEntry, what: str, load: Callable[[int], int] | None = None) -> list[Round]:
+        """How a live structure comes to say something else, in rounds; see :func:`change_rounds`.
+
+        ``load`` reads one word as it will be when the first step is done; None: as it is.
 
         Raises:
-            Raced: a structure held what nobody wrote.  UnitTimeout.
+            HitlessError: the structures cannot say it, or there are none.
         """
-        for each in self._rounds(entry):
-            self._store(each)
-            for words in each.commands:
-                self.submit(words)
-            self.complete()
-        attachment = self.attachments.get((entry.device, entry.pasid))
-        if attachment is not None and not entry.blocked:
-            mode: Mode = "bypass" if entry.stage1 is None and entry.stage2 is None else "translate"
-            attachment.found = Found(mode, entry.stage1, entry.stage2, entry.tag)
-
-    def _rounds(self, entry: StructureEntry) -> Sequence[StructureRound]:
         if self.structures is None:
-            return ()
-        return self.structures.change(self.requests.base, entry, self.memory.load)
-
-    def _store(self, this: StructureRound) -> None:
-        for store in this.stores:
-            for i, (expected, new) in enumerate(zip(store.expected, store.new, strict=True)):
-                found = self.memory.compare_exchange(store.pa + 8 * i, expected, new)
-                if found != expected:
-                    raise Raced(
-                        f"structure at {store.pa + 8 * i:#x} holds {found:#x}, not {expected:#x}",
-                        who=self.name,
-                        do="two writers reach one structure: every change has to go through its unit",
-                    )
+            raise HitlessError("there are no structures", who=self.name, do="set the devices up anew")
+        base, load = self.requests.base, load or self.memory.load
+        return change_rounds(self.name, self.structures, base, entry, what, load, coherent=self.facts.coherent)
 
     def block(self) -> tuple[int, ...]:
         """Fence: every device behind the unit goes to a blocking state; their ids.
@@ -272,11 +255,14 @@ class Unit:
         self.fenced = True
         for attachment in self.attachments.values():
             attachment.blocked = True
-            for each in self._rounds(_entry(attachment)):
-                self._store(each)
-                for words in each.commands:
+            for stores, commands in self.plan_change(entry_of(attachment), "block") if self.structures else ():
+                for step in stores:
+                    if isinstance(step, StoreStructure):
+                        for i, word in enumerate(step.new):
+                            self.memory.store(step.pa + 8 * i, word)
+                for command in commands:
                     if not self._is_full():
-                        self.submit(words)
+                        self.submit(command.words)
         return tuple(dict.fromkeys(device for device, _ in self.attachments))
 
     # -- the hardware's side: commands
@@ -383,7 +369,7 @@ class Unit:
         self.event_tail += 1
 
 
-def _entry(attachment: Attachment) -> StructureEntry:
+def entry_of(attachment: Attachment) -> StructureEntry:
     """What the structures shall say of an attachment."""
     found = attachment.found
     return StructureEntry(

@@ -97,6 +97,7 @@ class AddressSpace:
     _path: list[int] = field(factory=list)
     _shared: int = 0
     _illegal: int = 0
+    _gave_up: bool = False
 
     def __attrs_post_init__(self) -> None:
         self.entries = Entries(self.fmt)
@@ -126,6 +127,7 @@ class AddressSpace:
         done, bottom = 0, list[Pointer]()
         for pointer in pointers:
             if self._illegal > HOPELESS:
+                self._give_up(table)
                 break
             if pointer.level == 0:
                 bottom.append(pointer)
@@ -293,6 +295,14 @@ class AddressSpace:
         faults = self.fmt.faults(word, table.level.number)
         why = faults[0] if faults else "hardware refuses the entry"
         self.findings.add(Finding("W1", self.place(table, index), f"{word:#x}", why, _MEND))
+
+    def _give_up(self, table: Table) -> None:
+        """Say once that the rest is not read."""
+        if not self._gave_up:
+            why = f"more than {HOPELESS:,} entries are illegal; what follows is not read"
+            do = "check format and root: these are hardly page tables"
+            self._add(Finding("I2", f"table {table.pa:#x}, IOVA {table.iova:#x}", f"{table.pa:#x}", why, do))
+        self._gave_up = True
 
     def _unreadable(self, place: str, entry: str, why: str) -> None:
         do = "give the memory that is missing, or check where the image's segments lie"

@@ -12,26 +12,28 @@ from attrs import define, field, frozen
 
 from hitless.errors import HitlessError, Pinned, UnitTimeout
 from hitless.guest_memfd.conversion import ChangeRun, Conversion
-from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd, GuestRun
+from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd
 from hitless.hardware.facts import Completes, Drops
 from hitless.hardware.translator import Attachment
 from hitless.hardware.unit import Unit
 from hitless.hardware.vendor import Vendor
 from hitless.iommufd.attach import Behind, attach_all, check_nesting, detach_all, found_for, ports_for
 from hitless.iommufd.ioas import Ioas, joined
+from hitless.iommufd.layout import rules_under, runs_of, segments
+from hitless.iommufd.live import adopt, lead_to
 from hitless.iommufd.nested import GuestStage
 from hitless.iommufd.owning import DomainOwners, entry_lg2
 from hitless.iommufd.performing import Performer
 from hitless.memory import PageAllocator, PhysicalMemory
-from hitless.ownership import Boundary, Ownership, OwnerTable, Policy
+from hitless.ownership import Ownership, OwnerTable, Policy
 from hitless.pagetable import READ, WRITE
 from hitless.plan import Plan, Step
 from hitless.refresh.assemble import Assembler
 from hitless.refresh.changes import Changes
 from hitless.refresh.commands import Words
 from hitless.refresh.executor import Executor
+from hitless.refresh.grow import Root
 from hitless.refresh.planner import Planner, Prepared, give_back
-from hitless.refresh.recipes import Recipe
 from hitless.refresh.target import PlanRequest, Segment
 from hitless.units import PAGE_LG2, SPACE, align_down
 
@@ -138,8 +140,7 @@ class Domain:
         if stage1 is not None:
             check_nesting(vendor)
         fmt = vendor.page_format
-        largest = max(guest.hunk_lg2, fmt.levels[0].lo)
-        sizes = tuple(lg2 for lg2 in vendor.split_rules.leaf_lg2s if lg2 <= largest and not _stuck(vendor, lg2))
+        rules_for = partial(rules_under, vendor, max(guest.hunk_lg2, fmt.levels[0].lo))
         root = tables.allocate(fmt.top.table_lg2)
         owners = OwnerTable()
         behind = [
@@ -163,7 +164,7 @@ class Domain:
         ]
         assembler = Assembler(
             fmt,
-            attrs.evolve(vendor.split_rules, leaf_lg2s=sizes),
+            rules_for(fmt),
             vendor.recipes,
             ports_for(vendor, attach, nested=stage1 is not None, pasid=pasid),
             vendor.hardware.coherent,
@@ -171,7 +172,7 @@ class Domain:
             vendor.name,
         )
         units = [unit for unit, _, _ in attach]
-        planner = Planner(memory, tables, assembler, root)
+        planner = Planner(memory, tables, assembler, root, rules_for=rules_for)
         executor = Executor(memory, tables, {unit.name: unit for unit in units}, owners)
         domain = cls(
             name,
@@ -190,6 +191,7 @@ class Domain:
             stage1,
         )
         executor.owners = domain.performer
+        planner.lead_to = partial(lead_to, domain) if vendor.structures is not None else None
         executor.covered = domain.covers
         try:
             attach_all(behind, stage1)
@@ -229,7 +231,7 @@ class Domain:
     def owner(self, iova: int, conversion: Conversion | None) -> int | None:
         """Who owns the page behind an IOVA, now or after a conversion; None: there is no memory."""
         page = self.planner.assembler.fmt.leaf_lg2s[0]
-        run = next(self._runs(align_down(iova, page), align_down(iova, page) + 1, conversion), None)
+        run = next(runs_of(self.guest, self.ioas, align_down(iova, page), align_down(iova, page) + 1, conversion), None)
         return None if run is None else run.owner
 
     @property
@@ -242,60 +244,21 @@ class Domain:
         return [(start, end)] if self.ioas is None else list(self.ioas.gpas(start, end))
 
     @property
+    def root(self) -> Root:
+        """The root table as it is now."""
+        return Root(self.vendor.page_format, self.planner.root_pa)
+
+    @property
     def view(self) -> Ioas | None:
         """The address space that its devices see: a guest's own, or the domain's; None: IOVAs are GPAs."""
         return self.ioas if self.stage1 is None else self.stage1.view
-
-    def _runs(self, start: int, end: int, conversion: Conversion | None) -> Iterator[GuestRun]:
-        """Guest memory of an IOVA range, in order of the IOVAs."""
-        if self.ioas is None:
-            yield from self.guest.runs(start, end, conversion)
-            return
-        for iova, gpa, size in self.ioas.inside(start, end):
-            for run in self.guest.runs(gpa, gpa + size, conversion):
-                yield run._replace(start=run.start + iova - gpa, end=run.end + iova - gpa)
 
     # -- the layout that the policy asks for
 
     def layout(self, start: int, end: int, conversion: Conversion | None) -> Iterator[Segment]:
         """What ``[start, end)`` shall map, now or after a conversion; the edges are where leaves have to end."""
-        attributes = self.default_attrs
-        at, last = start, Segment(start, start, None, 0)
-        last_owner = -1
-        for run in self._runs(start, end, conversion):
-            if run.start > at:
-                if last.oa is not None or last.start == last.end:
-                    if last.start < last.end:
-                        yield last
-                    last = Segment(at, at, None, 0)
-                last = last._replace(end=run.start)
-            oa = run.pa if self.policy.maps(run.owner) else None
-            joins = last.start < last.end and self._joins(last, run.start, oa, last_owner, run.owner)
-            if joins:
-                last = last._replace(end=run.end)
-            else:
-                if last.start < last.end:
-                    yield last
-                last = Segment(run.start, run.end, oa, attributes if oa is not None else 0)
-            last_owner = run.owner
-            at = run.end
-        if at < end:
-            if last.oa is not None and last.start < last.end:
-                yield last
-                last = Segment(at, at, None, 0)
-            last = Segment(last.start, end, None, 0)
-        if last.start < last.end:
-            yield last
-
-    def _joins(self, last: Segment, at: int, oa: int | None, old_owner: int, owner: int) -> bool:
-        """Whether a leaf may reach over the edge between two runs."""
-        if oa is None or last.oa is None:
-            return oa is None and last.oa is None
-        if last.oa + at - last.start != oa:
-            return False
-        if old_owner == owner or self.policy.boundary is Boundary.NONE:
-            return True
-        return self.policy.boundary is Boundary.CHECK_UNIT and at % (1 << self.policy.check_unit_lg2) == 0
+        runs = runs_of(self.guest, self.ioas, start, end, conversion)
+        return segments(runs, self.policy, self.default_attrs, start, end)
 
     @property
     def default_attrs(self) -> int:
@@ -308,8 +271,10 @@ class Domain:
         """Plan, and allocate every table that the plan needs.
 
         Raises:
-            OutOfTableMemory, Pinned, Refused: nothing is allocated then.
+            OutOfTableMemory, Refused, Pinned: nothing is allocated then.
         """
+        if self.stage1 is not None:
+            self.stage1.pages.hold(conversion.ranges, self.vendor.name)
         with self._lock:
             self._check_pins(conversion)
             prepared = self._plan(self._request(conversion, conversion))
@@ -322,6 +287,7 @@ class Domain:
     def isolate(self, conversion: Conversion) -> None:
         prepared = self._pending[conversion.number]
         refused = self.performer.run(prepared.plan.isolate, prepared, conversion)
+        self._adopt(prepared)
         if refused:
             conversion.refused.append(refused)
 
@@ -441,6 +407,12 @@ class Domain:
     def _execute(self, prepared: Prepared) -> None:
         """All of a plan that no conversion stands behind."""
         self.performer.run([step for _, step in prepared.plan.steps()], prepared)
+        self._adopt(prepared)
+
+    def _adopt(self, prepared: Prepared) -> None:
+        """The root has grown, if the plan said so."""
+        if prepared.grown is not None:
+            adopt(self, prepared.grown)
 
     def _count(self, prepared: Prepared) -> None:
         changes = prepared.changes
@@ -452,19 +424,13 @@ class Domain:
         pages, own = 0, self.vendor.page_format.stage
         for effect in self.vendor.commands.decode(words):
             match effect:
+                case Drops(device=int()) if self.stage1 is not None:
+                    pass  # a nested device holds IOVAs of its guest's
                 case Drops(first=first, last=last, stages=stages) if own in stages:
                     pages = max(pages, (last >> PAGE_LG2) - (first >> PAGE_LG2) + 1)
                 case Completes():
                     pass
         return pages
-
-
-def _stuck(vendor: Vendor, size_lg2: int) -> bool:
-    """Whether a leaf could never be cut: a run in the root, which has no table to be swapped, and no way in place."""
-    fmt = vendor.page_format
-    size = fmt.leaf_size(size_lg2)
-    in_place = fmt.run_mix or isinstance(vendor.recipes.resize, Recipe)
-    return bool(size.entries_lg2) and size.level == fmt.top.number and not in_place
 
 
 def _clipped(runs: tuple[ChangeRun, ...], ranges: tuple[tuple[int, int], ...]) -> tuple[ChangeRun, ...]:

@@ -4,9 +4,11 @@ iommufd calls the host's table a nest parent and the guest's one a nested HWPT. 
 memory; here they are static: a guest that changes its own tables is not modelled.
 """
 
+from collections.abc import Iterable
+
 from attrs import define, field, frozen
 
-from hitless.errors import HitlessError, OutOfTableMemory
+from hitless.errors import HitlessError, OutOfTableMemory, Pinned
 from hitless.guest_memfd.guest import GuestMemfd
 from hitless.iommufd.ioas import Ioas
 from hitless.memory import PhysicalMemory
@@ -36,9 +38,16 @@ class GuestPages:
         """The guest physical address of a naturally aligned block; raises OutOfTableMemory."""
         gpa = align_up(self._next, size_lg2)
         if gpa + (1 << size_lg2) > self.end:
-            raise OutOfTableMemory("no guest memory is left for the guest's own tables")
+            raise OutOfTableMemory("no guest memory is left for the guest's own tables", do="give them more")
         self._next = gpa + (1 << size_lg2)
         return gpa
+
+    def hold(self, ranges: Iterable[tuple[int, int]], who: str) -> None:
+        """Raise Pinned if a range that converts has a page of the guest's own tables."""
+        for start, end in ranges:
+            first = max(start, self.start)
+            if first < min(end, self._next):
+                raise Pinned(self.guest.slots.offset(first) or 0, who)
 
     def store(self, gpa: int, word: int) -> None:
         """Write one word."""

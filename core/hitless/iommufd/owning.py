@@ -65,7 +65,8 @@ class DomainOwners:
         domain = self.domain
         if not (change.together or self._carries_all):
             return None
-        fmt, size_lg2 = domain.vendor.page_format, domain.vendor.page_format.levels[change.level].lo
+        fmt = domain.vendor.page_format.largest  # the plan may let the root grow
+        size_lg2 = fmt.levels[change.level].lo
         leaf = next((each for each in (change.old, change.new) if each and fmt.is_leaf(each, change.level)), None)
         pa = 0 if leaf is None else int(fmt.leaf_oa(leaf, change.level))
         owner = domain.owner(change.iova, self.conversion)

@@ -66,6 +66,19 @@ class Machine:
         self._more.append(Arena(start_pa, end_pa - start_pa))
         self.memory = JoinedMemory([self.arena, *self._more])
 
+    def split_tables(self, sizes: Sequence[int]) -> list[PageAllocator]:
+        """The memory for tables in parts, one for each of several users; together no more than there is.
+
+        Raises:
+            HitlessError: they are more.
+        """
+        if sum(sizes) > self.table_bytes:
+            raise HitlessError("there is less memory for tables", who=self.name, do="ask for less, or make it larger")
+        if len(sizes) == 1:
+            return [self.tables]
+        start = self.base_pa + QUEUE_BYTES
+        return [PageAllocator(self.arena, start + sum(sizes[:i]), size) for i, size in enumerate(sizes)]
+
     def add_unit(self, name: str, vendor: Vendor, devices: Sequence[int] = ()) -> Unit:
         """A unit of a vendor, with its queues and completion word in the arena; ``devices``: what will be behind it.
 

@@ -324,6 +324,14 @@ class PageFormat(ABC):
         """
         return None
 
+    @property
+    def largest(self) -> "PageFormat":
+        """The format with its root grown as far as it goes; itself where it does not grow."""
+        found = self
+        while (larger := found.grown()) is not None:
+            found = larger
+        return found
+
     # -- recordings (hitless vectors)
 
     @classmethod

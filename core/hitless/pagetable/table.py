@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 
@@ -86,7 +87,15 @@ def count_leaves(memory: PhysicalMemory, fmt: PageFormat, root_pa: int) -> Count
     return found
 
 
-def tables_below(fmt: PageFormat, memory: PhysicalMemory, number: int, pa: int) -> Iterator[tuple[int, int]]:
+class Words(Protocol):
+    """Memory that is only read, many words at once."""
+
+    def view(self, pa: int, count: int) -> U64Array:
+        """The words from an address on."""
+        ...
+
+
+def tables_below(fmt: PageFormat, memory: Words, number: int, pa: int) -> Iterator[tuple[int, int]]:
     """A table of level ``number`` and all below it, as (address, size_lg2), itself first."""
     level = fmt.levels[number]
     yield pa, level.table_lg2

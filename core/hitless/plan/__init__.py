@@ -15,6 +15,7 @@ from hitless.plan.steps import (
     Section,
     Step,
     Store,
+    StoreStructure,
     Wait,
     effects_of,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "Section",
     "Step",
     "Store",
+    "StoreStructure",
     "Wait",
     "effects_of",
     "format_plan",

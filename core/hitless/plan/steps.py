@@ -80,6 +80,29 @@ class Store:
 
 
 @define
+class StoreStructure:
+    """One aligned compare-and-exchange of a structure that a unit may read at any time.
+
+    Args:
+        unit: whose structure.
+        device, pasid: whose requests it is about.
+        structure: its name in the vendor's layouts (``dte``, ``context``, ``ste``); empty: not told.
+        what: ``grow``, ``attach``, ``detach``, ``replace`` or ``block``.
+        pa: of the first word.
+        expected, new: one word, or two where hardware reads them as one.
+    """
+
+    unit: str
+    device: int
+    pasid: int | None
+    structure: str
+    what: str
+    pa: int
+    expected: tuple[int, ...]
+    new: tuple[int, ...]
+
+
+@define
 class Invalidate:
     """One encoded command, to one unit, for one tag.
 
@@ -171,7 +194,7 @@ class Release:
     fold: list[Fold] = field(factory=list)
 
 
-Step: TypeAlias = Fill | Clean | Barrier | Store | Invalidate | Wait | Own | Call | Release
+Step: TypeAlias = Fill | Clean | Barrier | Store | StoreStructure | Invalidate | Wait | Own | Call | Release
 
 
 def effects_of(steps: Iterable[Step]) -> Iterator[Step]:

@@ -10,6 +10,7 @@
     [isolate]
     barrier
     store cut L2 iova 0x40000000 @0x100001008 0x7000000040000001 -> 0x6000000100003401 hardware 0x60
+    structure grow iommu0 device 0x8 dte @0x100002100 0x6000000100001603 0x1 -> 0x6000000100004803 0x1
     invalidate iommu0 tag 1 [0x40000000, 0x7fffffff] 0x3000000100000000 0x5ffff001
     wait iommu0
     [own]
@@ -24,7 +25,8 @@
 A fold of several into several says how many entries get the bits, and how often side by side:
 ``fold 0x100005000 8 0x60 -> @0x100006000 8 x1``; bits that hardware clears follow as ``clears 0x80``. A
 store that spreads what it folds over a run ends in ``spread 0x100005000:8``. Without ``held``, requests go on
-while a call is answered.
+while a call is answered. A structure of one PASID names it behind the device: ``device 0x8 pasid 0x5``; one without a
+name has ``-`` in its place.
 
 Text after `` # `` is a comment.
 """
@@ -48,6 +50,7 @@ from hitless.plan.steps import (
     Section,
     Step,
     Store,
+    StoreStructure,
     Wait,
 )
 from hitless.units import lg2_text, parse_size
@@ -65,6 +68,13 @@ def _fold(fold: Fold) -> str:
     many = "" if (fold.targets, fold.times) == (1, 1) else f" {fold.targets} x{fold.times}"
     clears = f" clears {fold.clears:#x}" if fold.clears else ""
     return f"  fold {fold.table_pa:#x} {fold.entries} {fold.hardware:#x} -> @{fold.entry_pa:#x}{many}{clears}"
+
+
+def _structure(step: StoreStructure) -> str:
+    pasid = "" if step.pasid is None else f" pasid {step.pasid:#x}"
+    before, after = (" ".join(f"{word:#x}" for word in words) for words in (step.expected, step.new))
+    whose = f"{step.unit} device {step.device:#x}{pasid} {step.structure or '-'}"
+    return f"structure {step.what} {whose} @{step.pa:#x} {before} -> {after}"
 
 
 def format_step(step: Step) -> str:
@@ -86,6 +96,8 @@ def format_step(step: Step) -> str:
                 f"store {step.what} L{step.level} iova {step.iova:#x} @{step.pa:#x} "
                 f"{step.expected:#x} -> {step.new:#x} hardware {step.hardware:#x}{fold}"
             )
+        case StoreStructure():
+            return _structure(step)
         case Invalidate(unit, tag, words, first, last):
             return f"invalidate {unit} tag {tag} [{first:#x}, {last:#x}] " + " ".join(f"{w:#x}" for w in words)
         case Wait(unit):
@@ -118,6 +130,9 @@ _N = r"(0x[0-9a-fA-F]+|[0-9]+)"
 _STORE = re.compile(
     rf"store (\S+) L([0-9]+) iova {_N} @{_N} {_N} -> {_N} hardware {_N}(?: fold ((?: ?0x\S+)+))?(?: spread (.+))?",
 )
+_STRUCTURE = re.compile(
+    rf"structure (\S+) (\S+) device {_N}(?: pasid {_N})? (\S+) @{_N}((?: {_N}){{1,2}}) ->((?: {_N}){{1,2}})"
+)
 _INVALIDATE = re.compile(rf"invalidate (\S+) tag {_N} \[{_N}, {_N}\] (.+)")
 _FOLD = re.compile(rf"fold {_N} {_N} {_N} -> @{_N}(?: {_N} x{_N})?(?: clears {_N})?")
 _CALL = re.compile(rf"call (\S+(?: \S+)*?) \[{_N}, {_N}\)( held)?")
@@ -132,6 +147,15 @@ def _parse_store(line: str) -> Store | None:
         [(int(a, 0), int(b)) for a, _, b in (pair.partition(":") for pair in (m[i] or "").split())] for i in (8, 9)
     )
     return Store(pa, expected, new, hardware, m[1], int(m[2]), iova, fold, spread)
+
+
+def _parse_structure(line: str) -> StoreStructure | None:
+    if (m := _STRUCTURE.fullmatch(line)) is None:
+        return None
+    before, after = (tuple(int(word, 0) for word in m[i].split()) for i in (7, 9))
+    pasid = None if m[4] is None else int(m[4], 0)
+    name = "" if m[5] == "-" else m[5]
+    return StoreStructure(m[2], int(m[3], 0), pasid, name, m[1], int(m[6], 0), before, after)
 
 
 def _parse_step(line: str) -> Step | None:
@@ -149,6 +173,8 @@ def _parse_step(line: str) -> Step | None:
             return Release([(int(a, 0), _lg2(b)) for a, _, b in (each.partition(":") for each in tables)])
         case ["store", *_]:
             return _parse_store(line)
+        case ["structure", *_]:
+            return _parse_structure(line)
         case ["invalidate", *_] if (m := _INVALIDATE.fullmatch(line)) is not None:
             encoded = tuple(int(word, 0) for word in m[5].split())
             return Invalidate(m[1], int(m[2], 0), encoded, int(m[3], 0), int(m[4], 0))

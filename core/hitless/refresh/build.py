@@ -62,7 +62,7 @@ class Builder:
         self._allowed = rules.leaf_lg2s
         self.largest_lg2 = max(rules.leaf_lg2s)
         self._sizes: dict[int, list[LeafSize]] = {}
-        self._tables = tables
+        self.tables = tables
         self.fills: list[Fill] = []
         self.allocated: list[tuple[int, int]] = []
         self.later: list[Later] = []
@@ -166,7 +166,7 @@ class Builder:
         address, and its leaves by piece. Raises OutOfTableMemory.
         """
         level = self._fmt.levels[number]
-        pa = self._tables.allocate(level.table_lg2)
+        pa = self.tables.allocate(level.table_lg2)
         self.allocated.append((pa, level.table_lg2))
         fill = Fill(pa, level.table_lg2, [] if under is None else list(_compressed(pa, under)))
         rows, below = self.split(number, pieces)

@@ -9,7 +9,21 @@ from attrs import define, field
 from hitless.bits import MASK64, fill_ramp
 from hitless.errors import CallFailed, Raced, UnitTimeout
 from hitless.memory import PhysicalMemory
-from hitless.plan import Barrier, Call, Clean, Fill, Fold, Invalidate, Own, Release, Step, Store, Wait, format_step
+from hitless.plan import (
+    Barrier,
+    Call,
+    Clean,
+    Fill,
+    Fold,
+    Invalidate,
+    Own,
+    Release,
+    Step,
+    Store,
+    StoreStructure,
+    Wait,
+    format_step,
+)
 from hitless.refresh.build import Tables
 from hitless.refresh.commands import Words
 
@@ -126,6 +140,8 @@ class Executor:
                     self.counters.waits += 1
             case Fill():
                 self._fill(step)
+            case StoreStructure():
+                self._store_structure(step)
             case Own():
                 self.owners.apply(step)
             case Call():
@@ -194,6 +210,19 @@ class Executor:
             for pa, count in (*step.fold, *step.spread):
                 self._change(pa, count, *_by_hardware(step, found))
             expected = found
+
+    def _store_structure(self, step: StoreStructure) -> None:
+        """Nothing happens in this machine between the words of one step: two of them are one store."""
+        for i, (expected, new) in enumerate(zip(step.expected, step.new, strict=True)):
+            found = self.memory.compare_exchange(step.pa + 8 * i, expected, new)
+            if found != expected:
+                raise Raced(
+                    f"structure at {step.pa + 8 * i:#x} holds {found:#x}, not {expected:#x}",
+                    who=step.unit,
+                    where=format_step(step),
+                    do="two writers reach one structure: every change has to be a plan",
+                )
+        self.counters.stores += 1
 
     def _folded(self, step: Store, found: int) -> int:
         """The new word with what hardware changed in the old one; an emptied entry keeps none."""

@@ -1,16 +1,22 @@
 """The planner: from a conversion to a plan, for one address space of any vendor."""
 
+from collections.abc import Callable
+
+import attrs
 from attrs import define, field
 
 from hitless.errors import HitlessError
 from hitless.memory import PhysicalMemory
-from hitless.pagetable import WalkFault
-from hitless.plan import Plan
+from hitless.pagetable import PageFormat
+from hitless.plan import Plan, Step
 from hitless.refresh.assemble import Assembler
 from hitless.refresh.build import Builder, Tables
 from hitless.refresh.changes import Changes
+from hitless.refresh.grow import LeadTo, Planned, Root, grow, large_enough, within
+from hitless.refresh.recipes import SplitRules
 from hitless.refresh.survey import Survey
 from hitless.refresh.target import PlanRequest
+from hitless.units import SPACE
 
 
 @define
@@ -23,22 +29,37 @@ class Prepared:
         allocated: tables (address, size_lg2) that the plan fills, in order of allocation.
         span: the widest range (IOVA) that any entry stored to translates; conversions whose
             spans overlap are ordered.
+        grown: the root that the address space has once ``isolate`` is done; None: the one that it had.
     """
 
     plan: Plan
     changes: Changes
     allocated: list[tuple[int, int]] = field(factory=list)
     span: tuple[int, int] = (0, 0)
+    grown: Root | None = None
 
 
 @define
 class Planner:
-    """Plans for one address space: format, rules and recipes inside the assembler, tables from an allocator."""
+    """Plans for one address space: format, rules and recipes inside the assembler, tables from an allocator.
+
+    Args:
+        root_pa: the root table.
+        lead_to: how units come to walk from a larger root; None: nothing does that, so that it cannot grow.
+        rules_for: the split rules under a larger root; None: those of the assembler.
+    """
 
     memory: PhysicalMemory
     tables: Tables
     assembler: Assembler
     root_pa: int
+    lead_to: LeadTo | None = None
+    rules_for: Callable[[PageFormat], SplitRules] | None = None
+
+    def under(self, page_format: PageFormat) -> Assembler:
+        """The assembler for the same address space under a larger root."""
+        rules = self.assembler.rules if self.rules_for is None else self.rules_for(page_format)
+        return attrs.evolve(self.assembler, fmt=page_format, rules=rules)
 
     def plan(self, name: str, request: PlanRequest, *, tables: Tables | None = None) -> Prepared:
         """The plan of one conversion; nothing is written, new tables are allocated.
@@ -51,47 +72,47 @@ class Planner:
         Raises:
             OutOfTableMemory, Refused, Pinned: nothing is allocated then.
         """
-        fmt = self.assembler.fmt
-        source = tables or self.tables
-        builder = Builder(fmt, self.assembler.rules, source)
-        survey = Survey(
-            fmt, self.memory, builder, request, in_place=self.assembler.in_place, joins=self.assembler.joins
-        )
+        through = large_enough(self.assembler.fmt, self.root_pa, request, who=self.assembler.who)
+        source, memory = tables or self.tables, Planned(self.memory)
+        assembler = self.under(through[-1]) if through else self.assembler
+        builder = Builder(assembler.fmt, assembler.rules, source)
+        survey = Survey(assembler.fmt, memory, builder, request, in_place=assembler.in_place, joins=assembler.joins)
         try:
-            self._check(request)
-            survey.root(self.root_pa, request.ranges)
+            grown, growing = self._grow(memory, through, builder)
+            root_pa = grown.root_pa if grown else self.root_pa
+            survey.root(root_pa, within(assembler.fmt, request.ranges))
             changes = survey.changes
             if request.owned:
                 changes.settle()
-            isolate = self.assembler.isolate(changes, request.owners)
+            isolate = assembler.isolate(changes, request.owners)
             before, own, after = request.owners.change(changes, isolate)
             plan = Plan(
                 name,
-                self.assembler.prepare(builder.fills),
-                [*isolate, *before],
+                assembler.prepare(builder.fills),
+                [*growing, *isolate, *before],
                 list(own),
-                [*after, *self.assembler.refresh(changes, request.owners)],
+                [*after, *assembler.refresh(changes, request.owners)],
             )
         except HitlessError:
             give_back(source, builder.allocated)
             raise
-        return Prepared(plan, changes, builder.allocated, self._span(changes, request))
+        span = (0, SPACE) if grown else self._span(changes, request)
+        return Prepared(plan, changes, builder.allocated, span, grown)
 
-    def _check(self, request: PlanRequest) -> None:
-        """Refuse IOVAs that the root table cannot index.
-
-        A root that could grow (AMD's DTE.Mode) would be made larger here, before the survey.
-        """
-        fmt = self.assembler.fmt
-        for start, end in request.ranges:
-            ends = (fmt.start(self.root_pa, start), fmt.start(self.root_pa, end - 1))
-            if end - start > 1 << fmt.iova_bits or any(isinstance(each, WalkFault) for each in ends):
-                raise HitlessError(
-                    f"{fmt.name} cannot translate all of [{start:#x}, {end:#x})",
-                    who=self.assembler.who,
-                    why=f"its root table translates {fmt.iova_bits} bits of input",
-                    do="use more levels, or other addresses",
-                )
+    def _grow(self, memory: Planned, through: list[PageFormat], builder: Builder) -> tuple[Root | None, list[Step]]:
+        """Larger roots, and the steps by which units come to walk from the largest."""
+        if not through:
+            return None, []
+        if self.lead_to is None:
+            raise HitlessError(
+                f"{self.assembler.fmt.name} cannot grow its root table",
+                who=self.assembler.who,
+                why="its plugin declares no structures that could lead to another one",
+                do="use more levels, or other addresses",
+            )
+        grown, fills = grow(memory, self.root_pa, through, builder.tables, builder.allocated)
+        builder.fills += fills
+        return grown, self.lead_to(grown.page_format, grown.root_pa, memory.load)
 
     def _span(self, changes: Changes, request: PlanRequest) -> tuple[int, int]:
         start, end = request.ranges[0][0], request.ranges[-1][1]

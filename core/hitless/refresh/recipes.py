@@ -98,7 +98,7 @@ class SplitRules:
     """Which leaves a vendor lets the planner lay out.
 
     Args:
-        leaf_lg2s: sizes (log2), ascending; a subset of what the format can encode.
+        leaf_lg2s: sizes (log2), ascending; a subset of what the format can encode, its root grown as far as it goes.
         source: fact ids.
         whole_tag_commands: above so many commands of one round for one unit, one command for the
             whole tag is cheaper (a declared cost; rule E1).

@@ -11,13 +11,13 @@ from typing import NamedTuple, cast
 
 from hitless.bits import MASK64, drop
 from hitless.errors import HitlessError
-from hitless.memory import PhysicalMemory
 from hitless.ownership import Follow
 from hitless.pagetable import PageFormat, tables_below
 from hitless.plan import Fold
 from hitless.refresh.build import Builder, Laid
 from hitless.refresh.changes import Change, Changes
 from hitless.refresh.commands import Target
+from hitless.refresh.grow import Planned
 from hitless.refresh.merge import Merger, Outcome, carried
 from hitless.refresh.recipes import Kind
 from hitless.refresh.slots import Ranges, Slot, Table, joined_attrs, slots, without
@@ -45,7 +45,7 @@ class Survey:
     def __init__(
         self,
         fmt: PageFormat,
-        memory: PhysicalMemory,
+        memory: Planned,
         builder: Builder,
         request: PlanRequest,
         *,

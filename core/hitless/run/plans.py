@@ -12,6 +12,7 @@ from hitless.guest_memfd.guest import GUEST, HOST
 from hitless.iommufd import Domain
 from hitless.plan import Plan
 from hitless.plugin import Vendor, VendorRegistry
+from hitless.refresh.planner import Prepared
 from hitless.run.checking import check_plan
 from hitless.run.world import open_world
 from hitless.units import Range
@@ -63,6 +64,12 @@ def plan_conversions(
     return found
 
 
+def _after(vendor: Vendor, prepared: object) -> Vendor:
+    """The vendor with the format that reads all tables of a plan: a root may grow."""
+    grown = prepared.grown if isinstance(prepared, Prepared) else None
+    return vendor if grown is None else evolve(vendor, page_format=grown.page_format)
+
+
 def _plan(domain: Domain, owner: str, ranges: Sequence[Range], *, check: bool) -> PlannedDomain:
     to = HOST if owner == "shared" else GUEST
     planned = PlannedDomain(domain.name, domain.vendor, owner, tuple(ranges), None, None)
@@ -72,7 +79,7 @@ def _plan(domain: Domain, owner: str, ranges: Sequence[Range], *, check: bool) -
         return evolve(planned, refusal=error)
     if not prepared:
         return planned
-    planned = evolve(planned, plan=prepared[0].plan)
+    planned = evolve(planned, plan=prepared[0].plan, vendor=_after(domain.vendor, prepared[0]))
     conversion = domain.guest.conversion(ranges, to) if check else None
     if conversion is None:
         return planned

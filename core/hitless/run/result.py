@@ -40,6 +40,8 @@ class Row:
     """One domain under one strategy.
 
     Args:
+        ioas, pasid, stage1: the address space, the PASID of its requests, and the format of a guest's own tables; empty
+            or None where there is none.
         checked, check_violations: plans that were checked, and by rule what broke in them.
         story: of the first of these violations, told.
         witnessed: of emulated units, how translations were seen; None: the units are the model's. What such a unit
@@ -56,6 +58,9 @@ class Row:
     machine: str
     units: int
     strategy: str
+    ioas: str = ""
+    pasid: int | None = None
+    stage1: str = ""
     dma: DmaCounters = field(factory=DmaCounters)
     done: Counters = field(factory=Counters)
     cuts: int = 0
@@ -101,6 +106,9 @@ class Row:
             "machine": self.machine,
             "units": self.units,
             "strategy": self.strategy,
+            "ioas": self.ioas,
+            "pasid": self.pasid,
+            "stage1": self.stage1,
             "near_dma": self.dma.near,
             "neighbour_dma": self.dma.neighbour,
             "neighbour_faults": self.dma.neighbour_faults,

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from attrs import define, field, frozen
 
 from hitless.config import Config, DomainConfig, open_registry
-from hitless.errors import BadInput, HitlessError, OutOfTableMemory, OwnerChangeRefused, Refused
+from hitless.errors import BadInput, HitlessError, OutOfTableMemory, OwnerChangeRefused, Pinned, Refused
 from hitless.guest_memfd.guest import GUEST, HOST
 from hitless.guest_memfd.log import LogConversion, LogFile, open_log, read_log
 from hitless.plugin import VendorRegistry
@@ -97,7 +97,7 @@ class _Pass:
             done = self.world.guest.convert(
                 [(conversion.start, conversion.end)], GUEST if conversion.to_private else HOST
             )
-        except (Refused, OutOfTableMemory, OwnerChangeRefused) as error:
+        except (Refused, OutOfTableMemory, OwnerChangeRefused, Pinned) as error:
             self.counts.conversions += 1
             self._refused(error, conversion)
             return
@@ -136,7 +136,10 @@ class _Pass:
 
 
 def _reason(error: HitlessError) -> str:
-    return "owner-change-refused" if isinstance(error, OwnerChangeRefused) else "out-of-table-memory"
+    return _REASONS.get(type(error), "out-of-table-memory")
+
+
+_REASONS: dict[type[HitlessError], str] = {OwnerChangeRefused: "owner-change-refused", Pinned: "pinned"}
 
 
 def worlds_of(config: Config, strategies: Sequence[str]) -> list[tuple[str, tuple[DomainConfig, ...]]]:

@@ -1,25 +1,29 @@
 """A world: one guest, the domains that are its notifiers, their machine, and DMA in flight."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import attrs
 from attrs import define, field
 
-from hitless.config import Config, DomainConfig
+from hitless.config import Config, DomainConfig, StageConfig
+from hitless.config.attaching import Place, machines_of, places_of
 from hitless.config.check import GUEST_PA
-from hitless.errors import PluginError
+from hitless.errors import HitlessError, PluginError
 from hitless.guest_memfd.backing import make_backing
 from hitless.guest_memfd.conversion import Conversion
 from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd
 from hitless.guest_memfd.slots import Slot, Slots
 from hitless.hardware.dma import DmaEngine, Lane, near
-from hitless.hardware.unit import Unit
-from hitless.iommufd import Domain, DomainSettings
+from hitless.iommufd import Area, Domain, DomainSettings, GuestPages, GuestStage, Ioas, build_stage
+from hitless.iommufd.attach import Behind
+from hitless.iommufd.live import attached
 from hitless.machine import Machine
 from hitless.machine.qemu.boards import GUEST_PA as EMULATED_GUEST_PA
 from hitless.machine.qemu.machine import QemuMachine, check_emulated, emulator_of
+from hitless.memory import PageAllocator
 from hitless.pagetable import count_leaves
 from hitless.plan import Step
 from hitless.plugin import ConversionRecord, Vendor, VendorRegistry
@@ -28,7 +32,6 @@ from hitless.run.result import Row
 
 MachineName: TypeAlias = Literal["memory", "qemu"]
 _MANY_STEPS = 48
-_DEVICE = 8
 
 
 @define(eq=False)
@@ -40,6 +43,7 @@ class Station:
 
     domain: Domain
     machine: Machine
+    tables: PageAllocator
     engine: DmaEngine
     row: Row
     observers: Any
@@ -61,14 +65,15 @@ class Station:
         steps = sum(1 for _ in prepared.plan.steps())
         self.skip = max(1, steps // _MANY_STEPS)
         self.engine.rate = 12 if changes.cut or changes.resize else 1
-        self.engine.begin(conversion, near(changes, self.domain.vendor.page_format))
+        spans = near(changes, (prepared.grown or self.domain.root).page_format)
+        self.engine.begin(conversion, [gpas for span in spans for gpas in self.domain.gpas(*span)])
 
     def finish(self) -> Row:
         """The row, with everything counted."""
         domain, row = self.domain, self.row
         row.dma, row.done = self.engine.counters, domain.executor.counters
         row.cuts, row.merges, row.fenced = domain.cuts, domain.merges, domain.fenced
-        row.tables, row.tables_peak = self.machine.tables.used_pages, self.machine.tables.peak_pages
+        row.tables, row.tables_peak = self.tables.used_pages, self.tables.peak_pages
         row.leaves = dict(count_leaves(self.machine.arena, domain.vendor.page_format, domain.planner.root_pa))
         row.conflicts = sum(unit.conflicts for unit in domain.units)
         if isinstance(self.machine, QemuMachine):
@@ -147,10 +152,10 @@ def open_world(
     """A guest with some of a configuration's domains, all mapped and with DMA ready; ``check``: which plans are."""
     world = World(open_guest(config) if machine == "memory" else open_guest(config, EMULATED_GUEST_PA))
     try:
-        for told in domains:
-            opened = _machine(registry, told, world.guest, seed, machine)
-            world.machines.append(opened[1])
-            world.stations.append(_open_station(config, told, registry, world.guest, strategy, check, *opened))
+        for group in machines_of(domains) if machine == "memory" else [[told] for told in domains]:
+            opening = _Opening(config, group, registry, world.guest, strategy, seed, check, machine)
+            world.machines.append(opening.machine)
+            world.stations.extend(opening.stations())
     except BaseException:
         world.close()
         raise
@@ -158,78 +163,152 @@ def open_world(
     return world
 
 
-def _machine(
-    registry: VendorRegistry, told: DomainConfig, guest: GuestMemfd, seed: int, name: MachineName
-) -> tuple[Vendor, Machine]:
-    """A domain's machine, and its vendor with the features that units have there.
+@define(eq=False)
+class _Opening:
+    """Opens the domains of one machine: those that share units, or one."""
 
-    Raises:
-        HitlessError: there is no such machine for it.
-    """
-    vendor = registry.resolve(told.vendor, told.format, told.features, told.extensions)
-    if name == "memory":
-        return vendor, Machine(seed, table_bytes=told.table_memory)
-    features = {**emulator_of(vendor).features, **told.features}
-    vendor = registry.resolve(told.vendor, told.format, features, told.extensions)
-    check_emulated(vendor)
-    end = max(end for _, end, _ in guest.backing.pools())
-    return vendor, QemuMachine.of(vendor, seed, table_bytes=told.table_memory, guest_bytes=end - EMULATED_GUEST_PA)
+    config: Config
+    domains: Sequence[DomainConfig]
+    registry: VendorRegistry
+    guest: GuestMemfd
+    strategy: str
+    seed: int
+    check: Check
+    name: MachineName
+    machine: Machine = field(init=False)
+    _vendors: dict[str, Vendor] = field(factory=dict, init=False)
+    _engines: dict[str, list[DmaEngine]] = field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        for told in self.domains:
+            self._vendors[told.name] = self.registry.resolve(told.vendor, told.format, told.features, told.extensions)
+        table_bytes = sum(told.table_memory for told in self.domains)
+        if self.name == "memory":
+            self.machine = Machine(self.seed, table_bytes=table_bytes)
+        else:
+            self.machine = self._emulated(table_bytes)
+
+    def _emulated(self, table_bytes: int) -> QemuMachine:
+        """The machine of one domain, whose vendor gets the features that units have there.
+
+        Raises:
+            HitlessError: there is no such machine for it.
+        """
+        (told,) = self.domains
+        if told.stage1 is not None or told.pasid is not None:
+            raise HitlessError(
+                "the emulated machine has devices without PASIDs, and no guests' own tables",
+                who=told.name,
+                do="run this domain on the machine in memory",
+            )
+        features = {**emulator_of(self._vendors[told.name]).features, **told.features}
+        vendor = self.registry.resolve(told.vendor, told.format, features, told.extensions)
+        check_emulated(vendor)
+        self._vendors[told.name] = vendor
+        end = max(end for _, end, _ in self.guest.backing.pools())
+        return QemuMachine.of(vendor, self.seed, table_bytes=table_bytes, guest_bytes=end - EMULATED_GUEST_PA)
+
+    def stations(self) -> Iterator[Station]:
+        """The stations, each with its domain attached and mapped."""
+        machine = self.machine
+        places = places_of(self.config, self.domains, lambda told: self._vendors[told.name])
+        tables = machine.split_tables([told.table_memory for told in self.domains])
+        nested = [told for told in self.domains if told.stage1 is not None]
+        for start_pa, end_pa, _ in self.guest.backing.pools() if nested else ():
+            machine.add_memory(start_pa, end_pa)  # the guest's tables have bytes
+        end = self.guest.slots.slots[-1].end
+        for told, own_tables in zip(self.domains, tables, strict=True):
+            stage1 = None
+            if told.stage1 is not None:
+                stage1 = self._stage1(told, told.stage1, end)
+                end -= told.stage1.memory
+            yield self._station(told, own_tables, places[told.name], stage1)
+
+    def _stage1(self, told: DomainConfig, stage: StageConfig, end: int) -> GuestStage:
+        """The guest's own tables, in shared memory below ``end``."""
+        start = end - stage.memory
+        self.guest.set_owner(start, end, HOST)
+        fmt = self.registry.resolve(told.vendor, stage.format, told.features, told.extensions).page_format
+        view = ioas_of(self.config, stage.ioas) or Ioas.identity(self.guest.slots)
+        return build_stage(fmt, GuestPages(self.guest, self.machine.memory, start, end), view, told.pasid or 0)
+
+    def _station(
+        self,
+        told: DomainConfig,
+        tables: PageAllocator,
+        places: Sequence[Place],
+        stage1: GuestStage | None,
+    ) -> Station:
+        vendor, guest, machine = self._vendors[told.name], self.guest, self.machine
+        attach = [self._attach(place, vendor) for place in places]
+        domain = Domain.open(
+            told.name,
+            vendor,
+            guest,
+            machine.arena,
+            tables,
+            attach,
+            DomainSettings(told.policy, told.trusted, told.merge, told.allow_break, self.strategy),
+            ioas=ioas_of(self.config, told.ioas),
+            stage1=stage1,
+            pasid=told.pasid,
+        )
+        guest.notifiers.append(domain)
+        tables.reset_peak()
+        engine = self._engine(domain, attach, stage1)
+        row = Row(
+            told.name,
+            vendor.name,
+            vendor.page_format.name,
+            attrs.asdict(vendor.features),
+            guest.backing.name,
+            domain.policy.name,
+            machine.name,
+            len(attach),
+            self.strategy,
+            told.ioas or (told.stage1.ioas if told.stage1 else ""),
+            told.pasid,
+            stage1.page_format.name if stage1 else "",
+        )
+        hook = self.registry.manager(told.vendor, told.extensions).hook.conversion_done
+        observers = hook if hook.get_hookimpls() else None
+        station = Station(domain, machine, tables, engine, row, observers, PlanChecker(domain, row, self.check))
+        domain.executor.between = station.between
+        return station
+
+    def _attach(self, place: Place, vendor: Vendor) -> Behind:
+        """A unit, which other domains may be behind already, with this one's tag and devices."""
+        devices = self.machine.place([each.id for each in place.devices])
+        unit = self.machine.units.get(place.unit) or self.machine.add_unit(place.unit, vendor, devices)
+        ats = [each.ats for each in place.devices]
+        return unit, place.tag, list(zip(devices, ats, strict=True))
+
+    def _engine(self, domain: Domain, attach: Sequence[Behind], stage1: GuestStage | None) -> DmaEngine:
+        """The DMA of a domain's devices; while a wait is polled, that of all domains behind the unit goes on."""
+        lanes = [Lane(unit, each) for unit, each in attached(domain)]
+        engine = DmaEngine(
+            self.guest,
+            lanes,
+            None if isinstance(self.machine, QemuMachine) else domain.default_attrs,
+            random.Random(self.machine.rng.random()),
+            domain.policy.maps_private,
+            maps_shared=domain.policy.maps_shared,
+            iovas=None if domain.view is None else domain.view.points,
+            stage1_attrs=None if stage1 is None else stage1.attrs,
+        )
+        for unit, _, _ in attach:
+            engines = self._engines.setdefault(unit.name, [])
+            engines.append(engine)
+            unit.idle = engine.one if len(engines) == 1 else partial(_all_of, engines)
+        return engine
 
 
-def _open_station(
-    config: Config,
-    told: DomainConfig,
-    registry: VendorRegistry,
-    guest: GuestMemfd,
-    strategy: str,
-    check: Check,
-    vendor: Vendor,
-    machine: Machine,
-) -> Station:
-    settings = DomainSettings(told.policy, told.trusted, told.merge, told.allow_break, strategy)
-    attach = _attach(config, told, machine, vendor)
-    domain = Domain.open(told.name, vendor, guest, machine.arena, machine.tables, attach, settings)
-    guest.notifiers.append(domain)
-    machine.tables.reset_peak()
-    lanes = [Lane(unit, unit.attachments[device, None]) for unit, _, devices in attach for device, _ in devices]
-    seen_attrs = None if isinstance(machine, QemuMachine) else domain.default_attrs
-    engine = DmaEngine(
-        guest,
-        lanes,
-        seen_attrs,
-        random.Random(machine.rng.random()),
-        domain.policy.maps_private,
-        maps_shared=domain.policy.maps_shared,
-    )
-    row = Row(
-        told.name,
-        vendor.name,
-        vendor.page_format.name,
-        attrs.asdict(vendor.features),
-        guest.backing.name,
-        domain.policy.name,
-        machine.name,
-        len(attach),
-        strategy,
-    )
-    hook = registry.manager(told.vendor, told.extensions).hook.conversion_done
-    observers = hook if hook.get_hookimpls() else None
-    station = Station(domain, machine, engine, row, observers, PlanChecker(domain, row, check))
-    domain.executor.between = station.between
-    for unit in domain.units:
-        unit.idle = engine.one
-    return station
+def _all_of(engines: Sequence[DmaEngine]) -> None:
+    for engine in engines:
+        engine.one()
 
 
-def _attach(
-    config: Config, told: DomainConfig, machine: Machine, vendor: Vendor
-) -> list[tuple[Unit, int, list[tuple[int, bool]]]]:
-    """The units of a domain, each with its tag and devices; one unit with one device if none is named."""
-    units = {unit.name: unit for unit in config.units}
-    behind = [(name, [(d.id, d.ats) for d in units[name].devices_of(told.name)]) for name in told.units]
-    found = []
-    for name, devices in behind or [(f"{told.name}-iommu0", [(_DEVICE, False)])]:
-        placed = machine.place([device for device, _ in devices])
-        ats = [each for _, each in devices]
-        found.append((machine.add_unit(name, vendor, placed), 1, list(zip(placed, ats, strict=True))))
-    return found
+def ioas_of(config: Config, name: str) -> Ioas | None:
+    """An address space of a configuration; None: IOVAs are guest physical addresses."""
+    told = config.ioas_named(name)
+    return None if told is None else Ioas(Area(each.iova, each.gpa, each.size) for each in told.area)

@@ -17,13 +17,16 @@ from hitless.check.mutants import (
     neighbours,
     recoded,
     refilled,
+    without,
 )
 from hitless.check.mutants import situations as at
 from hitless.check.subject import Subject
 from hitless.hardware.vendor import Vendor
 from hitless.pagetable import PageFormat
-from hitless.plan import Barrier, Invalidate, Step, Store
+from hitless.plan import Barrier, Fill, Invalidate, Step, Store
 from hitless.refresh.commands import Words
+from hitless_amd.commands import INVALIDATE_DEVTAB_ENTRY
+from hitless_amd.dte import ADDRESS
 from hitless_amd.features import AmdFeatures
 from hitless_amd.owner_mutants import OWNER_MUTANTS
 from hitless_amd.v1 import FC
@@ -96,6 +99,17 @@ def _next_level_too_high(subject: Subject) -> Subject | None:
     def each(step: Step) -> Step:
         cut = isinstance(step, Store) and step.what.startswith("cut")
         return attrs.evolve(step, new=step.new + (1 << 9)) if cut and isinstance(step, Store) else step
+
+    return changed(subject, [(section, each(step)) for section, step in subject.steps])
+
+
+def _alone(subject: Subject) -> Subject | None:
+    """The larger root without the pointer to the old one."""
+
+    def each(step: Step) -> Step:
+        if isinstance(step, Fill) and subject.root_pa in {word & ADDRESS for _, word in step.overrides}:
+            return Fill(step.pa, step.size_lg2, step.runs)
+        return step
 
     return changed(subject, [(section, each(step)) for section, step in subject.steps])
 
@@ -239,12 +253,37 @@ def _unspread(step: Step) -> Step:
     return attrs.evolve(step, spread=[]) if isinstance(step, Store) else step
 
 
+_ROOTS: tuple[Mutant, ...] = (
+    Mutant(
+        "amd.grow-without-devtab-invalidation",
+        (),
+        "the root grew, and a device table entry with the smaller one stays cached (AMD-LIVE-8, AMD-DTE-8)",
+        at.GROW,
+        lambda _: LEFT | {"F1"},
+        lambda subject: without(
+            subject, lambda _, step: isinstance(step, Invalidate) and step.words[0] >> 60 == INVALIDATE_DEVTAB_ENTRY
+        ),
+        features={"mode": 3, "dynamic_top": True},
+    ),
+    Mutant(
+        "amd.grow-without-the-old-root",
+        (),
+        "entry 0 of the larger root does not point to the old one (AMD-LIVE-8)",
+        at.GROW,
+        lambda _: LEFT | {"N1"},
+        _alone,
+        features={"mode": 3, "dynamic_top": True},
+    ),
+)
+
+
 def mutants(page_format: PageFormat, features: AmdFeatures) -> Sequence[Mutant | Harmless | Reason]:
     """AMD's own mutants, harmless changes and reasons."""
     return (
         *_COMMANDS,
         *_ENTRIES,
         *OWNER_MUTANTS,
+        *_ROOTS,
         Harmless(
             "amd.unaligned-size-code",
             "a size code from an unaligned start: it codes a larger block around it (AMD-CMD-8)",

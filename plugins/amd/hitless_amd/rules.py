@@ -20,7 +20,7 @@ def split_rules(page_format: PageFormat, features: AmdFeatures) -> SplitRules:
         return SplitRules((page_format.leaf_lg2s[0],), "AMD-RMP-25")
     sizes = tuple(
         size.lg2
-        for size in page_format.leaf_sizes
+        for size in page_format.largest.leaf_sizes
         if size.lg2 <= _LARGEST_LEAF_LG2 and (features.size7 or not size.entries_lg2)
     )
     return SplitRules(sizes, "AMD-LVL-3, AMD-LVL-4, AMD-LVL-12, AMD-GPT-3")

@@ -266,23 +266,29 @@ class AmdStructures:
         old = tuple(load(pa + 8 * i) for i in range(4))
         stores: list[StructureStore] = []
         commands: list[Words] = []
-        gone = [*pasids(old, load, self._c)]
+        gone = [*pasids(old, load, self._c)] if entry.pasid is None else [entry.pasid]
         if entry.pasid is not None or (entry.stage1 is not None and not entry.blocked):
             slot, before = self._slot(old, entry, load)
             stores.append(StructureStore(slot, (before,), (0 if entry.blocked else self._gcr3_word(entry),)))
-        new = old[:2]
-        if entry.pasid is None:
-            new = self._lower_half(old, entry)
+        new = self._lower_half(old, entry)
+        if new != old[:2]:
             stores.append(StructureStore(pa, old[:2], new))
             commands.append((INVALIDATE_DEVTAB_ENTRY << 60 | entry.device, 0))
-        else:
-            gone = [entry.pasid]
-        if old[0] & DTE["TV"].mask and not self._grown(old, new, load):
+        stores = [store for store in stores if store.new != store.expected]
+        if not stores:
+            return []
+        if old[0] & DTE["TV"].mask and not (len(stores) == 1 and self._grown(old, new, load)):
             commands += self._forget(old, entry, gone)
         return [StructureRound(tuple(stores), tuple(commands))]
 
     def _lower_half(self, old: tuple[int, ...], entry: StructureEntry) -> tuple[int, ...]:
-        """Words 0 and 1: with ``blocked`` TV and I go, and everything else stays for the day it comes back."""
+        """Words 0 and 1: with ``blocked`` TV and I go, and everything else stays for the day it comes back.
+
+        Of one PASID only the v1 table stands here, which all PASIDs share.
+        """
+        if entry.pasid is not None:
+            host = self._host_fields(entry, ats=entry.ats) if entry.stage2 and not entry.blocked else {}
+            return encode({name: host[name] for name in ("Mode", "root") if host}, old)[:2]
         if entry.blocked:
             return encode({"V": 1, "TV": 0, "I": 0}, old)[:2]
         fields = self._host_fields(entry, ats=entry.ats) | {"GIOV": int(entry.stage1 is not None)}
@@ -305,15 +311,20 @@ class AmdStructures:
             table, level = word & ADDRESS, level - 1
 
     def _grown(self, old: tuple[int, ...], new: tuple[int, ...], load: Callable[[int], int]) -> bool:
-        """Whether nothing changed but the root: from the old one to a higher one that points to it."""
+        """Whether nothing changed but the root: to a higher one whose entries 0 lead down to the old one."""
         fields = ("Mode", "root")
         before, after = (DTE.decode((*words[:2], 0, 0)) for words in (old, new))
         if any(before[name] != after[name] for name in before if name not in fields):
             return False
         if before["Mode"] == _NO_TRANSLATION or after["Mode"] <= before["Mode"]:
             return False
-        pointer = self._format(AmdV1.name, after["Mode"]).table(before["Mode"], before["root"] << 12)
-        return load(new[0] & ADDRESS & ~self._c) == pointer
+        table = new[0] & ADDRESS
+        for mode in range(after["Mode"] - 1, before["Mode"] - 1, -1):
+            word = load(table & ~self._c)
+            table = word & ADDRESS
+            if word != self._format(AmdV1.name, mode + 1).table(mode, table):
+                return False
+        return table == old[0] & ADDRESS
 
     def _forget(self, dte: tuple[int, ...], entry: StructureEntry, pasids: Sequence[int]) -> Iterator[Words]:
         """Everything that was cached through a DTE: of the unit, then of the device (AMD-DTE-9, AMD-INV-9)."""

@@ -64,6 +64,7 @@ def command(spec: MachineSpec, kernel: Path, initrd: Path, folder: Path) -> list
     for name in ("n0", "n1"):
         made += ["-blockdev", f"driver=null-co,node-name={name},size=1073741824,read-zeroes=on,latency-ns=300000000"]
     made += ["-device", "nvme,serial=a,addr=4,max_ioqpairs=2", "-device", "nvme-ns,id=d0,drive=n0"]
+    made += ["-device", "edu,addr=6"]
     made += ["-device", "virtio-blk-pci,id=d1,drive=n1,addr=5,iommu_platform=on,disable-legacy=on"]
     return made
 

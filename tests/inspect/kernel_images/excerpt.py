@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from agree import Session, disagreements
-from traces import live
+from traces import live, mapped
 
 from hitless.memory.images import open_image
 from hitless.memory.images.lime import lime_header
@@ -62,15 +62,17 @@ def excerpt(folder: Path, into: Path) -> bool:
     told = json.loads((folder / "image.json").read_text())
     commands = [tuple(int(word, 0) for word in each) for each in told["commands"]]
     traced = live(folder / "trace.log", commands)
+    by_hand = mapped(folder / "console.log")
+    print(f"{told['machine']}: {len(by_hand)} pages mapped through VFIO")
     session = Session(told["inspect"])
     memory = Touched(open_image(folder / "ram", session.where.base, session.where.segments))
-    wrong = disagreements(session, memory, traced)
+    wrong = disagreements(session, memory, traced | by_hand)
     devices = {each.device for each in traced}
     print(f"{told['machine']}: {len(traced):,} live translations of {len(devices)} devices, {len(wrong)} disagree")
     for each in wrong[:10]:
         print(f"  {each}")
     session.read_all(memory)
-    kept = sorted(random.Random(0).sample(sorted(traced), min(_KEPT, len(traced))))
+    kept = sorted(random.Random(0).sample(sorted(traced), min(_KEPT, len(traced)))) + sorted(by_hand)
     into.mkdir(parents=True, exist_ok=True)
     pages = write_lime(into / f"{told['machine']}.lime.gz", memory.memory, memory.pages)
     options = _without_segments(told["inspect"])

@@ -14,6 +14,7 @@ while [ ! -b /dev/nvme0n1 ] || [ ! -b /dev/vda ]; do
   tries=$((tries + 1)); [ $tries -gt 600 ] && { echo "hitless: no disks"; ls /dev; poweroff -f; }
   sleep 0.1
 done
+@PROGRAM@
 i=0
 while [ $i -lt @READERS@ ]; do
   for disk in nvme0n1 vda; do
@@ -24,10 +25,21 @@ while [ $i -lt @READERS@ ]; do
   done
   i=$((i + 1))
 done
-@PROGRAM@
 echo "@READY@"
 while :; do sleep 1000; done
 """
+
+
+MAPPER = """
+echo 1 > /sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts
+echo 16 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
+echo vfio-pci > /sys/bus/pci/devices/0000:00:06.0/driver_override
+echo 0000:00:06.0 > /sys/bus/pci/drivers_probe
+group=$(basename $(readlink /sys/bus/pci/devices/0000:00:06.0/iommu_group))
+/bin/program /dev/vfio/$group &
+while [ ! -e /mapped ] && kill -0 $!; do sleep 0.2; done
+"""
+"""What the shell does for ``mapper.c``: hand it a device, and pages of 2M."""
 
 
 def newc(name: str, data: bytes, mode: int, number: int) -> bytes:

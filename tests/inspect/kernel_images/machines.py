@@ -34,7 +34,7 @@ _ARM = (
     f"qemu-system-aarch64 {_COMMON} -cpu cortex-a57 -machine virt,iommu=smmuv3,gic-version=3,memory-backend=m0".split()
 )
 _SPLIT = (f"0+{LOW:#x}@0", f"{4 << 30:#x}@{LOW:#x}")
-_X86_APPEND = "console=ttyS0 panic=-1 mitigations=off iommu.strict=1"
+_X86_APPEND = "console=ttyS0 panic=-1 mitigations=off iommu.strict=1 hugepagesz=1G hugepages=1"
 _VTD = ("vtd_dmar_translate", "vtd_inv_desc*", "vtd_dmar_fault")
 _AMD = ("amdvi_translation_result", "amdvi_iotlb_hit", "amdvi_pages_inval", "amdvi_all_inval", "amdvi_devtab_inval")
 _SMMU = ("smmuv3_translate_success", "smmuv3_range_inval", "smmuv3_cmdq_tlbi*", "smmuv3_cmdq_cfgi*")

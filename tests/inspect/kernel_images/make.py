@@ -2,22 +2,35 @@
 
     python tests/inspect/kernel_images/make.py intel-legacy amd arm --into /tmp/images
 
+Where there is gcc, x86 machines also map memory through VFIO, in pages of 4K, 2M and 1G.
 For each machine: NAME/ram (sparse), NAME/trace.log, NAME/image.json with registers and the options that
 ``hitless inspect`` needs. Needs QEMU, apt-get and dpkg-deb, a network, and 4 GB; no root, no KVM.
 """
 
 import argparse
 import json
+import platform
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
 from boot import boot
-from initramfs import initramfs
+from initramfs import MAPPER, initramfs
 from machines import MACHINES
-from packages import Packages, modules
+from packages import Packages, modules, run
 
 sys.stdout.reconfigure(line_buffering=True)
+
+
+def mapper(folder: Path) -> bytes:
+    """``mapper.c`` as a program that needs nothing else; empty where there is no compiler for it."""
+    compiler = shutil.which("gcc")
+    if compiler is None or platform.machine() != "x86_64":
+        return b""
+    program = folder / "mapper"
+    run(compiler, "-O1", "-static", "-o", program, Path(__file__).with_name("mapper.c"))
+    return program.read_bytes()
 
 
 def make(name: str, into: Path, suite: str, busy: float, readers: int) -> Path:
@@ -28,7 +41,9 @@ def make(name: str, into: Path, suite: str, busy: float, readers: int) -> Path:
     packages = Packages(spec.arch, into / "packages")
     version, kernel, folders = packages.kernel(suite)
     initrd = folder / "initrd"
-    initrd.write_bytes(initramfs(packages.busybox(), modules(folders), readers))
+    program = mapper(folder) if spec.arch == "amd64" else b""
+    told = initramfs(packages.busybox(), modules(folders), readers, program, MAPPER if program else "")
+    initrd.write_bytes(told)
     print(f"{name}: booting {version}")
     told = boot(spec, kernel, initrd, folder, busy)
     first, *others = told["registers"].items()

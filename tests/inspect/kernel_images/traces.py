@@ -24,6 +24,7 @@ _VTD = re.compile(rf"vtd_dmar_translate dev {_BDF} iova 0x([0-9a-f]+) -> gpa 0x(
 _VTD_PAGES = re.compile(r"vtd_inv_desc_iotlb_pages .* addr 0x([0-9a-f]+) mask 0x([0-9a-f]+)")
 _VTD_DESC = re.compile(r"vtd_inv_desc invalidate desc type (\S+) high 0x([0-9a-f]+) low 0x([0-9a-f]+)")
 _AMD = re.compile(rf"amdvi_(translation_result|iotlb_hit).*devid:? {_BDF} gpa 0x([0-9a-f]+) hpa 0x([0-9a-f]+)")
+_VFIO = re.compile(r"vfio: 0x([0-9a-f]+) 0x([0-9a-f]+) 0x([0-9a-f]+) (?:RW|R-|-W)")
 _SMMU = re.compile(r"smmuv3_translate_success .*sid=0x([0-9a-f]+) iova=0x([0-9a-f]+) translated=0x([0-9a-f]+)")
 _SMMU_RANGE = re.compile(
     r"smmuv3_range_inval vmid=(-?\d+) asid=(-?\d+) addr=0x([0-9a-f]+) tg=(\d+) num_pages=0x([0-9a-f]+)"
@@ -53,6 +54,15 @@ def live(trace: Path, commands: Sequence[tuple[int, int]] = ()) -> set[Live]:
                 found[each.device, each.iova] = each
                 by_page.setdefault(each.iova, set()).add(each.device)
     return set(found.values())
+
+
+def mapped(console: Path, device: int = 0x30) -> set[Live]:
+    """What ``mapper.c`` mapped for its device, by its own pagemap: first, middle and last page of each piece."""
+    found = set()
+    for match in _VFIO.finditer(console.read_text(errors="replace")):
+        iova, pa, size = (int(each, 16) for each in match.groups())
+        found |= {Live(device, iova + at, pa + at) for at in (0, size // 2 & -_PAGE, size - _PAGE)}
+    return found
 
 
 def _forget(found: dict, by_page: dict[int, set[int]], start: int, size: int) -> None:

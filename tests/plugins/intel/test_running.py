@@ -7,9 +7,9 @@ import pytest
 
 from hitless.errors import HitlessError
 from hitless.guest_memfd.slots import Slot, Slots
-from hitless.hardware.structures import StructureEntry
 from hitless.hardware.translator import Translated
 from hitless.iommufd import Ioas
+from hitless.iommufd.live import move
 from hitless.plan import Invalidate, Plan
 from stand import PAGE, M, Stand
 
@@ -138,7 +138,8 @@ def test_a_device_is_fenced_by_its_context_entry():
     stand = Stand("intel", "separate", memory=MEMORY, hunk_lg2=22, features={"mode": "scalable"}, ats=True)
     stand.share(8 * M, 8 * M)
     unit, attachment = stand.domain.units[0], stand.domain.attachments[0]
-    unit.change(StructureEntry(attachment.device, None, None, None, 0, blocked=True))
+    move(stand.domain, None, attachment.device, fence=True)
+    attachment.blocked = False  # what follows is the structures' doing
     assert not any(cache.size for cache in unit.requests.caches.values())
     assert not attachment.atc.size
     assert unit.translate(attachment, 8 * M, False) == "0x41"

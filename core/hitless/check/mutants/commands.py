@@ -118,6 +118,24 @@ def _pointers_too(vendor: Vendor) -> str:
     return f"every command drops cached pointers too ({drops.source})" if drops.tables else ""
 
 
+def _nested_words(subject: Subject) -> set[Words]:
+    """What has to follow stage 2's own commands where a guest's tables stand over it."""
+    return {words for unit in subject.units for words in subject.vendor.commands.invalidate_nested(unit.tag)}
+
+
+def _results_stay(subject: Subject) -> Subject | None:
+    nested = _nested_words(subject)
+    return without(subject, lambda _, step: isinstance(step, Invalidate) and step.words in nested)
+
+
+def takes_both(vendor: Vendor) -> str:
+    """Why no command has to follow that for stage 2; empty: one has to."""
+    follows = getattr(vendor.commands, "invalidate_nested", None)  # a vendor may leave it out
+    if vendor.page_format.stage != "2" or follows is None:
+        return "no guest's own tables stand over these"
+    return "" if follows(1) else "the command for stage 2 takes results of both stages, too"
+
+
 COMMAND_MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "generic.no-invalidation",
@@ -186,6 +204,15 @@ COMMAND_MUTANTS: tuple[Mutant, ...] = (
         at.HIDE,
         lambda d: {"E1"} | d.old_stays(),
         lambda subject: in_rounds(subject, _commands_first),
+    ),
+    Mutant(
+        "generic.nested-results-stay",
+        (32,),
+        "stage 2 is invalidated under a guest's own tables, and results of both stages stay",
+        at.HIDE_NESTED,
+        lambda declared: declared.old_stays(pointers=False),
+        _results_stay,
+        why_not=takes_both,
     ),
 )
 """Mutants of commands to units."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from attrs import frozen
 
+from hitless.check.mutants.commands import takes_both
 from hitless.check.mutants.mutant import Reason
 from hitless.check.mutants.running import Tried, all_mutants, nearby_of, try_nearby
 from hitless.hardware.vendor import Vendor
@@ -64,7 +65,7 @@ def _sizes_free(vendor: Vendor) -> str:
 def core_reasons() -> Sequence[Reason]:
     """Reasons that hold whatever the vendor."""
     return (
-        Reason(32, lambda _: "it takes a second format; `hitless check --scenario nested --deletion` leaves these out"),
+        Reason(32, takes_both),
         Reason(39, _sizes_free),
     )
 

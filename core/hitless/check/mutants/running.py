@@ -19,6 +19,7 @@ from hitless.check.stage import Stage
 from hitless.check.subject import Subject
 from hitless.errors import HitlessError, PluginError, Refused
 from hitless.hardware.vendor import Vendor
+from hitless.pagetable import PageFormat
 from hitless.plugin import VendorRegistry
 
 
@@ -58,6 +59,14 @@ class Nearby:
         """The features of a vendor that differ from those asked for."""
         asked = {info.name: self.features.get(info.name, info.default) for info in self.registry.features(self.name)}
         return {name: now for name, value in asked.items() if (now := getattr(vendor.features, name)) != value}
+
+    def upper(self, vendor: Vendor) -> PageFormat | None:
+        """A format of a guest's own tables over a vendor's; None: there is none."""
+        for name in self.registry.format_names(self.name):
+            found = self.registry.resolve(self.name, name, attrs.asdict(vendor.features)).page_format
+            if found.stage == "1":
+                return found
+        return None
 
     def _resolved(self) -> Iterator[Vendor]:
         changes = list(self._changes())
@@ -132,23 +141,27 @@ def try_nearby(change: Mutant | Harmless, nearby: Nearby, tell: Teller = _untold
     """A change on the nearest hardware on which it can be made; else why it cannot."""
     why = ""
     for vendor in nearby.with_features(change.features):
-        found = change.why_not(vendor) or change.situation.why_not(vendor) or try_on(change, vendor, tell)
+        not_here = change.why_not(vendor) or change.situation.why_not(vendor)
+        upper = nearby.upper(vendor) if change.situation.setting.nested and not not_here else None
+        found = not_here or try_on(change, vendor, tell, upper)
         if isinstance(found, Tried):
             return found
         why = why or found
     return why or "no guest can be set up with the features that it takes"
 
 
-def try_on(change: Mutant | Harmless, vendor: Vendor, tell: Teller = _untold) -> Tried | str:
-    """A change on one vendor; else why it cannot be made."""
+def try_on(
+    change: Mutant | Harmless, vendor: Vendor, tell: Teller = _untold, upper: PageFormat | None = None
+) -> Tried | str:
+    """A change on one vendor; else why it cannot be made. ``upper``: the format of a guest's own tables."""
     staged_as = change.staged_as if isinstance(change, Mutant) else as_set
     try:
-        with change.situation.opened(vendor) as (stage, sizes):
+        with change.situation.opened(vendor, upper=upper) as (stage, sizes):
             twin = _take(change.situation, stage, sizes)
             twin_report = check(twin) if isinstance(twin, Subject) else None
             if staged_as is as_set:
                 return _on_stage(change, stage, sizes, twin, twin_report=twin_report, tell=tell)
-        with change.situation.opened(vendor, staged_as) as (stage, sizes):
+        with change.situation.opened(vendor, staged_as, upper) as (stage, sizes):
             return _on_stage(change, stage, sizes, twin_report=twin_report, tell=tell)
     except HitlessError as error:
         return error.what

@@ -14,6 +14,7 @@ from hitless.check.stage import Setting, Stage
 from hitless.check.subject import Subject
 from hitless.guest_memfd.guest import GUEST, HOST
 from hitless.hardware.vendor import Vendor
+from hitless.pagetable import PageFormat
 
 Ranges: TypeAlias = Sequence[tuple[int, int]]
 TRUNCATED = -1
@@ -28,7 +29,8 @@ class Sizes(NamedTuple):
     Args:
         page: bytes of the smallest leaf.
         leaf: bytes of the leaf one level above; 0: none may be laid out.
-        base: a naturally aligned GPA in the middle of the guest's memory.
+        base: a naturally aligned GPA in the middle of the guest's memory; where the root grows, the first that it
+            does not translate.
         memory: bytes of the guest.
     """
 
@@ -38,12 +40,12 @@ class Sizes(NamedTuple):
     memory: int
 
     @classmethod
-    def of(cls, vendor: Vendor) -> "Sizes":
+    def of(cls, vendor: Vendor, *, grows: bool = False) -> "Sizes":
         fmt, allowed = vendor.page_format, vendor.split_rules.leaf_lg2s
         memory = min(_MEMORY, 1 << fmt.iova_bits - 1)
         large = fmt.levels[1].lo if len(fmt.levels) > 1 and fmt.levels[1].lo in allowed else 0
         leaf = 1 << large if large and 2 << large <= memory >> 1 else 0
-        return cls(1 << allowed[0], leaf, memory >> 1, memory)
+        return cls(1 << allowed[0], leaf, 1 << fmt.iova_bits if grows else memory >> 1, memory)
 
     def pages(self, first: int, count: int = 1) -> tuple[int, int]:
         """A range of pages, counted from the base."""
@@ -67,6 +69,7 @@ class Situation:
         setting: of the stage; sizes are the format's.
         largest: the folios behind the guest are as large as half of it; else as large as a leaf of the second size.
         wipes: it needs a policy that unmaps what the device may not reach; the first such one is chosen.
+        grows: half of the guest's memory lies beyond what the root table translates before it grows.
     """
 
     id: str
@@ -77,6 +80,7 @@ class Situation:
     setting: Setting = field(factory=Setting)
     largest: bool = False
     wipes: bool = False
+    grows: bool = False
 
     def why_not(self, vendor: Vendor) -> str:
         """Why a vendor cannot be in it; empty: it can."""
@@ -84,6 +88,10 @@ class Situation:
             return "no leaf is larger than a page here, so that nothing is ever cut or merged"
         if self.wipes and not self._policy(vendor):
             return "no policy of this vendor unmaps what a device may not reach"
+        if self.setting.nested and (vendor.page_format.stage != "2" or vendor.structures is None):
+            return "no guest's own tables stand over these"
+        if self.grows and (vendor.page_format.grown() is None or vendor.structures is None):
+            return "no root table grows in this configuration"
         return ""
 
     def _policy(self, vendor: Vendor) -> str:
@@ -94,13 +102,21 @@ class Situation:
 
     @contextmanager
     def opened(
-        self, vendor: Vendor, staged_as: Callable[[Setting], Setting] = lambda setting: setting
+        self,
+        vendor: Vendor,
+        staged_as: Callable[[Setting], Setting] = lambda setting: setting,
+        upper: PageFormat | None = None,
     ) -> Iterator[tuple[Stage, Sizes]]:
-        """The stage as it is when the plan is taken; close it when the subject has been checked."""
-        sizes = Sizes.of(vendor)
+        """The stage as it is when the plan is taken; close it when the subject has been checked.
+
+        ``upper``: the format of a guest's own tables, where the situation is nested.
+        """
+        sizes = Sizes.of(vendor, grows=self.grows)
         hunk_lg2 = (sizes.memory >> 1 if self.largest else sizes.leaf).bit_length() - 1
         setting = attrs.evolve(self.setting, memory=sizes.memory, hunk_lg2=hunk_lg2, policy=self._policy(vendor))
-        with Stage.open(vendor, staged_as(setting)) as stage:
+        if self.grows:
+            setting = attrs.evolve(setting, gpa=sizes.base - (sizes.memory >> 1))
+        with Stage.open(vendor, staged_as(setting), upper) as stage:
             if stage.private_half:
                 stage.convert([(0, sizes.memory)], HOST)
             self.before(stage, sizes)
@@ -151,6 +167,11 @@ def _all_shared(stage: Stage, sizes: Sizes) -> None:
 def _one_shared(stage: Stage, sizes: Sizes) -> None:
     """One page is shared, and one a leaf further; all else is private."""
     stage.convert([sizes.pages(5), *_one_further(sizes)], stage.turned(HOST))
+
+
+def _below_shared(stage: Stage, sizes: Sizes) -> None:
+    """The last large leaf that the root table can map is shared."""
+    stage.convert([(sizes.base - sizes.leaf, sizes.base)], HOST)
 
 
 # -- what changes
@@ -207,6 +228,7 @@ HIDE_TWO_ATS = attrs.evolve(HIDE_TWO, id="ats", setting=Setting(units=_ATS))
 HIDE_TWO_UNITS = attrs.evolve(HIDE, id="two-units", setting=Setting(units=_TWO_UNITS))
 HIDE_TWO_TAGS = attrs.evolve(HIDE, id="two-tags", setting=Setting(units=_TWO_TAGS))
 HIDE_TWO_FUNCTIONS = attrs.evolve(HIDE, id="two-functions", setting=Setting(units=_TWO_FUNCTIONS))
+HIDE_NESTED = attrs.evolve(HIDE, id="nested", setting=Setting(nested=True))
 HIDE_TWO_SPACES = attrs.evolve(HIDE, id="two-spaces", setting=Setting(spaces=2))
 SHOW = Situation("one-page-in-4k", "one private page between shared ones turns shared", _one, HOST, _one_hidden)
 SHOW_IN_PLACE = attrs.evolve(SHOW, id="in-place", setting=Setting("in-place"))
@@ -234,11 +256,21 @@ PRUNE = Situation(
     Setting(merge="at_once"),
     wipes=True,
 )
+GROW = Situation(
+    "root-grows",
+    "a page turns shared beyond what the root table translates",
+    _one,
+    HOST,
+    _below_shared,
+    Setting(units=_ATS),
+    wipes=True,
+    grows=True,
+)
 REVOKE = attrs.evolve(HIDE, id="revoke", title="one page of a shared leaf is truncated", owner=TRUNCATED)
 
 SITUATIONS = (
     *(HIDE, HIDE_TWO, HIDE_IN_PLACE, HIDE_CUT_IN_PLACE, HIDE_IN_LARGEST, HIDE_IN_RUN, HIDE_TRUSTED, HIDE_ATS),
-    *(HIDE_TWO_ATS, HIDE_TWO_UNITS, HIDE_TWO_TAGS, HIDE_TWO_FUNCTIONS, HIDE_TWO_SPACES, HIDE_REST_TRUSTED),
-    *(SHOW, SHOW_IN_PLACE, SHOW_TRUSTED, MERGE, MAP, PRUNE, REVOKE),
+    *(HIDE_TWO_ATS, HIDE_TWO_UNITS, HIDE_TWO_TAGS, HIDE_TWO_FUNCTIONS, HIDE_NESTED, HIDE_TWO_SPACES, HIDE_REST_TRUSTED),
+    *(SHOW, SHOW_IN_PLACE, SHOW_TRUSTED, MERGE, MAP, PRUNE, GROW, REVOKE),
 )
 """All of them."""

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from attrs import define, field
 
-from hitless.hardware.caches import CachedLeaf, CachedTable
-from hitless.hardware.facts import Completes, Drops, Illegal, Match
+from hitless.hardware.caches import CachedLeaf, CachedStructure, CachedTable
+from hitless.hardware.facts import Completes, Drops, DropsStructure, Illegal, Match
 from hitless.hardware.vendor import Vendor
 from hitless.pagetable import READ, WRITE
 from hitless.refresh.commands import Words
@@ -69,6 +69,9 @@ class Place:
     """What one unit holds under one tag, with the ATCs of the devices behind it.
 
     Args:
+        pasid: of the requests here.
+        base, requesters: the unit's register, and who is attached, where structures say so.
+        structures: older ones that the unit may hold.
         grants: whether the owner check, where it is made anew for each access, lets a request use an entry now.
     """
 
@@ -78,6 +81,10 @@ class Place:
     pointers: list[CachedTable] = field(factory=list)
     atcs: dict[int, list[Entry]] = field(factory=dict)
     flight: list[Flight] = field(factory=list)
+    pasid: int | None = None
+    base: int = 0
+    requesters: tuple[tuple[int, int | None], ...] = ()
+    structures: list[CachedStructure] = field(factory=list)
     grants: Callable[[Entry], bool] = lambda _entry: True
 
     def cache(self, device: int | None) -> list[Entry]:
@@ -112,6 +119,7 @@ class Port:
 
     Args:
         places: what it holds, a tag each.
+        pending, forgetting: what commands that were submitted take of translations, and of structures.
         stages: the kind of its entries.
         notes: what happened to what is held, in words; whoever tells the story takes them away.
         spared: why commands did not take what is held.
@@ -125,6 +133,7 @@ class Port:
     held: bool = False
     stopped: str = ""
     pending: list[Drops] = field(factory=list)
+    forgetting: list[DropsStructure] = field(factory=list)
     notes: list[str] = field(factory=list)
     spared: list[Spared] = field(factory=list)
     stale: Callable[[CachedTable], bool] = lambda _pointer: False
@@ -146,6 +155,8 @@ class Port:
                 if effect in here or not here:
                     self._note(effect)
                 self.pending.append(effect)
+            elif isinstance(effect, DropsStructure):
+                self.forgetting.append(effect)
 
     def complete(self) -> None:
         """A wait: what is pending takes effect, then requests in flight end as declared."""
@@ -155,6 +166,7 @@ class Port:
             self.notes.append(f"{self.name} never answers")
             return
         self.let_pass()
+        self._forget_structures()
         for place in self.places:
             ended = [each for each in place.flight if self._ends(each, wait)]
             place.flight = [each for each in place.flight if each not in ended]
@@ -191,6 +203,15 @@ class Port:
                 self._drop_device(drops)
         return bool(passed)
 
+    def _forget_structures(self) -> None:
+        for place in self.places:
+            for each in [each for each in place.structures if any(map(each.targeted, self.forgetting))]:
+                place.structures.remove(each)
+                self.notes.append(f"gone: the {each.structure} of device {each.device:#x} as it was")
+            for each in place.structures:
+                self.notes.append(f"still held: the {each.structure} of device {each.device:#x} as it was")
+        self.forgetting.clear()
+
     def _drop(self, drops: Drops) -> None:
         for place in self.places:
             if not drops.of_tag(place.tag):
@@ -209,7 +230,7 @@ class Port:
     def _drop_device(self, drops: Drops) -> None:
         """One device forgets; what its unit still holds it may ask for again."""
         for place in self.places:
-            cache = place.atcs.get(drops.device or 0, [])
+            cache = place.atcs.get(drops.device or 0, []) if _reaches(drops, place) else []
             for entry in [each for each in cache if _takes(drops, each)]:
                 if entry in place.leaves:
                     self.notes.append(f"the device drops the {entry}, and gets it again from {self.name}")
@@ -234,7 +255,9 @@ class Port:
     def _note(self, drops: Drops) -> None:
         """Say of all that is held whether a command takes it, and if not, why."""
         for place in self.places:
-            held = place.leaves if drops.device is None else place.atcs.get(drops.device, [])
+            held = place.leaves
+            if drops.device is not None:
+                held = place.atcs.get(drops.device, []) if _reaches(drops, place) else []
             for entry in held:
                 self._tell(str(entry), why_spared(drops, place.tag, entry))
             for pointer in place.pointers if drops.device is None else ():
@@ -257,6 +280,11 @@ def _caches(place: Place) -> Iterator[tuple[str, list[Entry]]]:
     yield f"TLB, tag {place.tag:#x}", place.leaves
     for device, cache in place.atcs.items():
         yield f"ATC of device {device:#x}", cache
+
+
+def _reaches(drops: Drops, place: Place) -> bool:
+    """Whether a command to a device is about requests like those of a place."""
+    return drops.every_pasid or drops.pasid == place.pasid
 
 
 def _takes(drops: Drops, entry: Entry) -> bool:

@@ -18,9 +18,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import attrs
 from attrs import define, field
 
 from hitless.check.replay.cached import Outcome, Place, Port
+from hitless.check.replay.origins import keep, root_of
 from hitless.check.replay.scene import Scene, parse_steps
 from hitless.check.replay.walking import Walking
 from hitless.check.replay.words import Readable
@@ -28,11 +30,25 @@ from hitless.check.subject import CheckUnit
 from hitless.config import load_checked, open_registry
 from hitless.errors import BadInput, Raced
 from hitless.explain import explain_entry, explain_step
-from hitless.hardware.caches import CachedLeaf, CachedTable
+from hitless.hardware.caches import CachedLeaf, CachedStructure, CachedTable
 from hitless.hardware.vendor import Vendor
 from hitless.ownership import OwnerTable
 from hitless.pagetable import READ, WRITE, WalkFault
-from hitless.plan import Barrier, Call, Clean, Own, Release, Section, Step, Store, Wait, effects_of, parse_plan
+from hitless.plan import (
+    Barrier,
+    Call,
+    Clean,
+    Own,
+    Release,
+    Section,
+    Step,
+    Store,
+    StoreStructure,
+    Wait,
+    effects_of,
+    format_step,
+    parse_plan,
+)
 from hitless.refresh.executor import Executor
 from hitless.refresh.levels import table_levels
 from hitless.units import PAGE_LG2
@@ -101,6 +117,7 @@ class Replay(Walking):
         *,
         root: int,
         units: Sequence[tuple[Any, ...]],
+        levels: tuple[int, int] | None = None,
         trusted: bool = False,
         tell: Collection[int] | None = None,
         say: Callable[[str], None] = print,
@@ -112,13 +129,21 @@ class Replay(Walking):
             before: tables as Fills and owners as Own steps, in a plan's text form.
             plan: the plan, in its text form.
             root: address of the root table.
-            units: for each unit and tag: name, tag, ids of the devices with ATS.
+            units: for each unit and tag: name, tag, ids of the devices with ATS, PASID of their requests; where
+                structures change, the register that leads to them, and (device, PASID) of all that is attached.
+            levels: of the root table, and of what it grows to; None: it does not grow.
             trusted: whether the devices are trusted.
             tell: numbers of the steps that are told; None: all.
             say: is given each line that is told.
         """
-        checked = tuple(CheckUnit(name, tag, tuple(devices[0]) if devices else ()) for name, tag, *devices in units)
-        scene = Scene(vendor, root, checked, trusted, parse_plan(before))
+        checked = tuple(_unit(*each) for each in units)
+        level = -1
+        if levels is not None:
+            level, fmt = levels[0] - 1, vendor.page_format
+            while len(fmt.levels) < levels[1] and (larger := fmt.grown()) is not None:
+                fmt = larger
+            vendor = attrs.evolve(vendor, page_format=fmt)
+        scene = Scene(vendor, root, checked, trusted, parse_plan(before), level)
         with cls.of(scene, parse_steps(plan), tell=tell, say=say) as replay:
             yield replay
 
@@ -136,12 +161,14 @@ class Replay(Walking):
         ports: dict[str, Port] = {}
         for unit in scene.units:
             place = Place(unit.name, unit.tag, atcs={device: [] for device in unit.devices})
+            place.pasid, place.base, place.requesters = unit.pasid, unit.base, unit.requesters
             ports.setdefault(unit.name, Port(unit.name, scene.vendor)).places.append(place)
         with scene.memory(steps) as memory:
             owners = OwnerTable()
             executor = Executor(memory, _NoTables(), ports, owners)
             words = Readable(memory, scene.vendor.hardware.coherent)
             replay = cls(scene, steps, words, owners, ports, executor=executor, say=say, tell=tell)
+            replay.root = scene.root_pa, scene.root_level
             executor.run(step for _, step in scene.before.steps())
             executor.owners = _Owners(replay)
             replay._levels = table_levels((step for _, step in steps), scene.vendor.page_format)
@@ -176,15 +203,31 @@ class Replay(Walking):
                     self.words.barrier()
                 case Release():
                     self._released.update(pa for pa, _ in step.tables)
+                case StoreStructure():
+                    self._find_root()
             self._tell_step(step)
             self.now += 1
 
     def _before(self, step: Step) -> None:
         self.words.before(step)
+        structures = self.scene.vendor.structures
+        if isinstance(step, StoreStructure) and structures is not None:
+            for place in self.ports[step.unit].places:
+                keep(structures, place, step, self.words.memory.load)
         if isinstance(step, Own):  # requests that are granted now are in flight when the owner changes
             for port in self.ports.values():
                 for place in port.places:
                     place.use_all()
+
+    def _find_root(self) -> None:
+        """The largest root that memory names for anybody."""
+        structures, fmt = self.scene.vendor.structures, self.scene.vendor.page_format
+        for place in (each for port in self.ports.values() for each in port.places if structures is not None):
+            for requester in place.requesters:
+                load = self.words.memory.load
+                root = root_of(structures, place, requester, load, held=False, stage=fmt.stage)  # type: ignore[arg-type]
+                if not isinstance(root, str) and root.page_format.top.number >= self.root[1]:
+                    self.root = root.root_pa, root.page_format.top.number
 
     def _do(self, step: Step) -> None:
         try:
@@ -192,6 +235,9 @@ class Replay(Walking):
         except Raced as error:
             if isinstance(step, Store):
                 self.words.memory.store(step.pa, step.new)
+            elif isinstance(step, StoreStructure):
+                for i, word in enumerate(step.new):
+                    self.words.memory.store(step.pa + 8 * i, word)
             self.raced.append(self.now)
             next(iter(self.ports.values())).notes.append(f"an executor stops here: {error.what}")
 
@@ -215,6 +261,7 @@ class Replay(Walking):
         table: int = 0,
         piece: int = 0,
         overtakes: bool = False,
+        held: bool = False,
     ) -> Outcome:
         """A request that hits nothing: the unit walks, and may cache pointers and leaf; it is in flight then.
 
@@ -231,6 +278,7 @@ class Replay(Walking):
             table: start at this table, by a pointer to it that the unit holds; 0: at the root.
             piece: log2 of the size that the leaf is cached as; 0: whole.
             overtakes: the commands that were submitted before have not taken effect yet.
+            held: by older structures of its device that the unit holds.
 
         Raises:
             BadInput: there is no such unit, device or pointer, or no walker can read such an older word.
@@ -239,8 +287,10 @@ class Replay(Walking):
         start = self.pointer(place, iova, table) if table else None
         passed = not overtakes and port.let_pass(start)
         port.notes.clear()
-        found = self.follow(place, iova, start, older or {})
-        self._tell_walk(place, _request(iova, write=write, device=device), start, passed=passed)
+        at = self.origin(place, iova, device, held=held) if start is None else self._begin(iova, start)
+        found = self.follow(place, iova, at, older or {})
+        asks = _request(iova, write=write, device=device)
+        self._tell_walk(place, f"{asks} by an older structure" if held else asks, start, passed=passed)
         if isinstance(found, WalkFault):
             self._line(None, "", f"fault {found.kind}")
             if (negative := self.negative(found)) is not None:
@@ -308,6 +358,14 @@ class Replay(Walking):
             self._line(None, "held", f"the {entry} is in the {_where(place, device)}, and memory says otherwise")
         return [each.leaf for each in found]
 
+    def structures(self, *, unit: str = "", tag: int | None = None) -> list[CachedStructure]:
+        """Structures that the unit may hold though memory holds them no more."""
+        _, place = self.place(unit, tag, None)
+        for each in place.structures:
+            name = f"{each.structure} of device {each.device:#x}"
+            self._line(None, "held", f"{place.unit} holds the {name} as it was: {' '.join(map(hex, each.words))}")
+        return list(place.structures)
+
     # -- telling
 
     def _line(self, step: int | None, label: str, text: str) -> None:
@@ -320,7 +378,7 @@ class Replay(Walking):
         told = explain_step(step, self.scene.vendor, self._levels)[0].strip()
         if isinstance(step, Wait):
             told = told.partition(":")[0]  # what is gone by now is told below
-        self._line(self.now, str(self.now), f"{type(step).__name__.lower()}: {told}")
+        self._line(self.now, str(self.now), f"{format_step(step).split()[0]}: {told}")
         for port in self.ports.values():
             for note in dict.fromkeys(port.notes):
                 self._line(self.now, "", note)
@@ -345,6 +403,17 @@ def _where(place: Place, device: int | None) -> str:
 def _request(iova: int, *, write: bool, device: int | None = None) -> str:
     who = "a device" if device is None else f"device {device:#x}"
     return f"{who} {'writes' if write else 'reads'} {iova:#x}"
+
+
+def _unit(
+    name: str,
+    tag: int,
+    devices: Sequence[int] = (),
+    pasid: int | None = None,
+    base: int = 0,
+    requesters: Sequence[tuple[int, int | None]] = (),
+) -> CheckUnit:
+    return CheckUnit(name, tag, tuple(devices), None, pasid, base, tuple(requesters))
 
 
 class _NoTables:

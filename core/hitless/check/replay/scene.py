@@ -7,11 +7,12 @@ from attrs import frozen
 from hitless.check.shadow import Words
 from hitless.check.subject import CheckUnit, Subject
 from hitless.errors import BusError
+from hitless.hardware.structures import Fetch
 from hitless.hardware.vendor import Vendor
 from hitless.memory import Arena
 from hitless.ownership import HOST
 from hitless.pagetable import PageFormat, Position, entry_pa
-from hitless.plan import Fill, FillRun, Own, Plan, Release, Section, Step, Store, effects_of, parse_plan
+from hitless.plan import Fill, FillRun, Own, Plan, Release, Section, Step, Store, StoreStructure, effects_of, parse_plan
 from hitless.refresh.levels import table_levels
 from hitless.units import PAGE_LG2, align_down, align_up
 
@@ -28,6 +29,7 @@ class Scene:
         root_pa: the root table.
         units: where the address space may be cached.
         trusted: whether its devices are trusted.
+        root_level: its level, where it may grow: the vendor's format is the larger one; -1: the top.
         before: the tables as Fills (section prepare), owners that are not the host's as Own steps (section own).
     """
 
@@ -36,6 +38,7 @@ class Scene:
     units: tuple[CheckUnit, ...]
     trusted: bool
     before: Plan
+    root_level: int = -1
 
     @classmethod
     def of(cls, subject: Subject, iovas: Iterable[int]) -> "Scene":
@@ -46,19 +49,22 @@ class Scene:
         new = {step.pa for _, step in subject.steps if isinstance(step, Fill)} - linked
         for pa, size_lg2 in sorted(tables.items()):  # a new table is empty, whatever its memory was used for
             before.prepare.append(Fill(pa, size_lg2) if pa in new else table_as_fill(subject.memory, pa, size_lg2))
+        before.prepare += _structures(subject)
         before.own += _owners(subject, iovas)
-        return cls(subject.vendor, subject.root_pa, subject.units, subject.trusted, before)
+        return cls(subject.vendor, subject.root_pa, subject.units, subject.trusted, before, subject.root_level)
 
     def memory(self, steps: Iterable[tuple[Section, Step]]) -> Arena:
         """Memory that holds all tables of the scene and of a plan, all of it 0; close it."""
         fmt = self.vendor.page_format
-        blocks = [(self.root_pa, fmt.top.table_lg2)]
+        blocks = [(self.root_pa, fmt.levels[self.root_level].table_lg2)]
         for step in [*self.before.prepare, *effects_of(each for _, each in steps)]:
             match step:
                 case Fill():
                     blocks.append((step.pa, step.size_lg2))
                 case Store():
                     blocks.append((step.pa, 3))
+                case StoreStructure():
+                    blocks.append((step.pa, 4))
                 case Release():
                     blocks += step.tables
         base = align_down(min(pa for pa, _ in blocks), PAGE_LG2)
@@ -68,7 +74,7 @@ class Scene:
 def _tables(subject: Subject, iovas: list[int]) -> Iterator[tuple[int, int]]:
     """Tables (address, size_lg2) that walks of some IOVAs may read, and that the plan's steps touch."""
     fmt, memory = subject.vendor.page_format, subject.memory
-    yield subject.root_pa, fmt.top.table_lg2
+    yield subject.root_pa, fmt.levels[subject.root_level].table_lg2
     filled = table_levels((step for _, step in subject.steps), fmt)
     for step in effects_of(each for _, each in subject.steps):
         match step:
@@ -89,7 +95,7 @@ def _tables(subject: Subject, iovas: list[int]) -> Iterator[tuple[int, int]]:
 
 def _from_root(subject: Subject, iova: int) -> Iterator[tuple[int, int]]:
     fmt = subject.vendor.page_format
-    return _path(fmt, subject.memory, fmt.start(subject.root_pa, iova))
+    return _path(fmt, subject.memory, subject.begin(iova))
 
 
 def _below(fmt: PageFormat, memory: Words, word: int, level: int, iovas: list[int]) -> Iterator[tuple[int, int]]:
@@ -110,6 +116,22 @@ def _path(fmt: PageFormat, memory: Words, at: object) -> Iterator[tuple[int, int
             return
         yield at.table_pa, level.table_lg2
         at = fmt.step(at, word)
+
+
+def _structures(subject: Subject) -> Iterator[Fill]:
+    """The structures that a plan changes, and those that lead to them, page by page."""
+    structures = subject.vendor.structures
+    pages: dict[int, dict[int, int]] = {}
+    for unit in subject.units if structures is not None else ():
+        for device, pasid in unit.requesters:
+            at = structures.start(unit.base, device, pasid)  # type: ignore[union-attr]
+            while isinstance(at, Fetch) and at.stage2 is None:
+                words = tuple(subject.memory.load(at.pa + 8 * i) for i in range(at.words))
+                for i, word in enumerate(words):
+                    pages.setdefault(align_down(at.pa, PAGE_LG2), {})[at.pa + 8 * i] = word
+                at = structures.step(at, words)  # type: ignore[union-attr]
+    for page, told in pages.items():
+        yield Fill(page, PAGE_LG2, overrides=[(pa, word) for pa, word in sorted(told.items()) if word])
 
 
 def table_as_fill(memory: Words, pa: int, size_lg2: int) -> Fill:

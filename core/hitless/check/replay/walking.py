@@ -6,8 +6,10 @@ from typing import NamedTuple, TypeAlias
 from attrs import define, field
 
 from hitless.check.replay.cached import Entry, Outcome, Place, Port
+from hitless.check.replay.origins import requester_of, root_of
 from hitless.check.replay.scene import Scene
 from hitless.check.replay.words import Readable
+from hitless.check.subject import begin
 from hitless.errors import BadInput
 from hitless.hardware.caches import CachedLeaf, CachedTable
 from hitless.hardware.facts import Drops
@@ -37,6 +39,7 @@ class Walking:
         words: memory.
         owners: the owner table.
         ports: the units by name.
+        root: the root table (address, level) that memory's structures name; of several the largest.
         now: the number of the step that comes next.
         reads: the entries that the last walk read, from the root on.
         freed: tables that a walk read after they were released.
@@ -47,6 +50,7 @@ class Walking:
     words: Readable
     owners: OwnerTable
     ports: dict[str, Port]
+    root: tuple[int, int] = (0, -1)
     now: int = 0
     reads: list[Read] = field(factory=list)
     freed: set[int] = field(factory=set)
@@ -57,7 +61,7 @@ class Walking:
     def leaf(self, iova: int) -> Leaf | None:
         """The leaf that memory holds for an IOVA."""
         fmt = self.scene.vendor.page_format
-        found = walk(self.words.memory.load, fmt, fmt.start(self.scene.root_pa, iova))
+        found = walk(self.words.memory.load, fmt, begin(fmt, *self.root, iova))
         return found if isinstance(found, Leaf) else None
 
     def translation(self, iova: int) -> tuple[int, int, int] | None:
@@ -71,7 +75,7 @@ class Walking:
     def stale_entries(self, cache: Sequence[Entry], iova: int) -> list[Entry]:
         """What a cache holds for an IOVA and memory as it stands could not put there again."""
         fmt = self.scene.vendor.page_format
-        found = walk(self.words.memory.load, fmt, fmt.start(self.scene.root_pa, iova))
+        found = walk(self.words.memory.load, fmt, begin(fmt, *self.root, iova))
         now = self.entry(found, iova, 0) if isinstance(found, Leaf) else self.negative(found)
         held = [each for each in cache if each.covers(iova)]
         return [each for each in held if not (isinstance(now, Entry) and _again(each, now))]
@@ -161,7 +165,7 @@ class Walking:
     def stale(self, pointer: CachedTable) -> bool:
         """Whether memory leads to a pointer's table no more."""
         fmt = self.scene.vendor.page_format
-        at: At = fmt.start(self.scene.root_pa, pointer.start)
+        at: At = begin(fmt, *self.root, pointer.start)
         while isinstance(at, Position) and at.level > pointer.level:
             at = fmt.step(at, self.words.memory.load(entry_pa(fmt.levels[at.level], at.table_pa, at.iova)))
         return not isinstance(at, Position) or at.table_pa != pointer.table_pa
@@ -171,13 +175,24 @@ class Walking:
     def _begin(self, iova: int, start: CachedTable | None) -> At:
         fmt = self.scene.vendor.page_format
         if start is None:
-            return fmt.start(self.scene.root_pa, iova)
+            return begin(fmt, *self.root, iova)
         return Position(fmt.stage, start.level, start.table_pa, iova, start.rights)
 
-    def follow(self, place: Place, iova: int, start: CachedTable | None, older: Mapping[int, int]) -> Leaf | WalkFault:
+    def origin(self, place: Place, iova: int, device: int | None, *, held: bool) -> At:
+        """Where a request without a pointer begins; ``held``: by older structures that its unit holds."""
+        fmt, structures = self.scene.vendor.page_format, self.scene.vendor.structures
+        requester = requester_of(place, device)
+        if structures is None or requester is None:
+            return begin(fmt, *self.root, iova)
+        load = self.words.memory.load
+        root = root_of(structures, place, requester, load, held=held, stage=fmt.stage)
+        if isinstance(root, str):
+            return WalkFault(fmt.stage, fmt.top.number, iova, 0, root)
+        return begin(fmt, root.root_pa, root.page_format.top.number, iova)
+
+    def follow(self, place: Place, iova: int, at: At, older: Mapping[int, int]) -> Leaf | WalkFault:
         """Walk from the root or a pointer; the pointers that it reads are cached."""
         fmt = self.scene.vendor.page_format
-        at = self._begin(iova, start)
         self.reads.clear()
         while isinstance(at, Position):
             if at.table_pa in self._released:

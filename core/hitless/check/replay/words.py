@@ -4,7 +4,7 @@ from attrs import define, field
 
 from hitless.bits import U64Array
 from hitless.memory import PhysicalMemory
-from hitless.plan import Clean, Fill, Step, Store
+from hitless.plan import Clean, Fill, Step, Store, StoreStructure
 
 
 @define(eq=False)
@@ -37,6 +37,8 @@ class Readable:
         """A step is about to be done: keep what it overwrites."""
         if isinstance(step, Store):
             self._keep(step.pa, 1)
+        elif isinstance(step, StoreStructure):
+            self._keep(step.pa, len(step.new))
         elif isinstance(step, Fill):
             self._keep(step.pa, 1 << step.size_lg2 - 3)
 

@@ -1,6 +1,7 @@
 """The rules, each a small piece of its own. See docs/rules.md."""
 
 from hitless.check.rules.base import OutcomeRule, Rule, Seen
+from hitless.check.rules.leaving import DevicesLeave
 from hitless.check.rules.leftovers import NothingLeft
 from hitless.check.rules.outcomes import (
     ConvertedIsSafe,
@@ -34,6 +35,7 @@ def all_rules(subject: Subject) -> list[Rule]:
         ConvertedIsSafe(),
         PresentOwner(),
         NothingStale(),
+        DevicesLeave(),
         NothingLeft(),
         Boundaries(),
         SizesAgree(),

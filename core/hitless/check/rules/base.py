@@ -78,6 +78,8 @@ def describe(held: Held | Link | LeafSpan | FaultSpan, subject: Subject) -> str:
     level = subject.vendor.page_format.levels[held.level]
     if isinstance(held, Link):
         return f"{level} entry {held.word:#x}: pointer to table {held.child:#x}"
+    if not isinstance(held, LeafSpan) and held.kind == "range":
+        return f"{level}: beyond what the root table translates"
     if isinstance(held, FaultSpan) or (isinstance(held, Held) and held.kind):
         return f"{level} entry {held.word:#x}: not present"
     rights = ("R" if held.rights & READ else "-") + ("W" if held.rights & WRITE else "-")

@@ -3,8 +3,10 @@
 from typing import ClassVar
 
 from hitless.check.engine import Engine
-from hitless.check.held import Held
+from hitless.check.held import Held, Link
 from hitless.check.rules.base import Rule, describe
+from hitless.check.spans import PointerSpan
+from hitless.units import SPACE
 
 
 class NothingLeft(Rule):
@@ -16,15 +18,28 @@ class NothingLeft(Rule):
 
     def ended(self, engine: Engine) -> None:
         for fact in engine.facts.all():
-            if fact.alive & engine.places.caches and not _remade(engine, fact):
+            translations = engine.places.caches & ~engine.places.structures
+            if fact.alive & translations and not _remade(engine, fact):
                 text = "an entry that memory does not hold any more may stay cached"
                 held = describe(fact, engine.subject)
                 self.broken(engine, fact.start, fact.end, text, where="cache", held=held, born=fact.born)
         for link in engine.links.stale:
-            if link.alive:
+            if link.alive and not _led_to(engine, link):
                 text = "a pointer that memory does not hold any more may stay cached"
                 held = describe(link, engine.subject)
                 self.broken(engine, link.start, link.end, text, where="cache", held=held, born=link.born)
+        for each in engine.rooting.stale:
+            text = f"a structure ({each.cached.structure}) that memory does not hold any more may stay cached"
+            held = f"{each.cached.structure} of device {each.cached.device:#x}: {' '.join(map(hex, each.cached.words))}"
+            self.broken(engine, 0, SPACE, text, where="cache", held=held, born=each.born)
+
+
+def _led_to(engine: Engine, link: Link) -> bool:
+    """Whether walks of memory as it stands read the same pointer there, with the same rights: it was stored again."""
+    _, span = engine.walks.walk(link.start, link.level)
+    if not isinstance(span, PointerSpan) or (span.entry_pa, span.word) != (link.entry_pa, link.word):
+        return False
+    return (span.child.pa, span.child.level, span.child.rights) == (link.child, link.child_level, link.rights)
 
 
 def _remade(engine: Engine, fact: Held) -> bool:

@@ -213,6 +213,8 @@ class SmallestCommand(Rule):
     _device: dict[str, "_Needed"] = field(factory=dict)
 
     def went_stale(self, engine: Engine, fact: Held | Link) -> None:
+        if isinstance(fact, Held) and not fact.alive & ~engine.places.structures:
+            return  # a fault that structures give, which no ranged command takes
         if isinstance(fact, Link):
             self._need(engine, Target(fact.start, fact.end - 1, fact.span_lg2, None, True))
         else:
@@ -254,6 +256,8 @@ class SmallestCommand(Rule):
         needed.commanded.append((drops.first, drops.last))
         if engine.subject.together or (drops.device is not None and engine.places.nested):
             return  # one plan's command may do for the other; a device of a nested guest has addresses of its own
+        if engine.rooting.moves_behind(step.unit):
+            return
         if needed.covers(drops.first, drops.last) or self._nothing_smaller(engine, step, drops, needed.targets):
             return
         pages = (drops.last - drops.first + 1) >> 12
@@ -264,12 +268,13 @@ class SmallestCommand(Rule):
     def _nothing_smaller(engine: Engine, step: Invalidate, drops: Drops, needed: set[Target]) -> bool:
         """Whether the vendor has no smaller command, or the whole tag is cheaper by its declared cost."""
         encoder, rules = engine.subject.vendor.commands, engine.subject.vendor.split_rules
+        pasid = () if drops.pasid is None else (drops.pasid,)
         count = 0
         for target in join_targets(list(needed)):
             words = (
                 encoder.invalidate(target, step.tag)
                 if drops.device is None
-                else encoder.invalidate_device(target, drops.device)
+                else encoder.invalidate_device(target, drops.device, *pasid)
             )
             if step.words in words:
                 return True

@@ -1,6 +1,6 @@
 """Scenarios: the situations in which every vendor, format and configuration is checked."""
 
-from hitless.check.scenarios import beside, dirty, failures, owners, pages, places, policies
+from hitless.check.scenarios import beside, dirty, failures, owners, pages, places, policies, roots
 from hitless.check.scenarios.base import Case, Ground, Scenario, Trial
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -8,6 +8,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     *places.SCENARIOS,
     *policies.SCENARIOS,
     *owners.SCENARIOS,
+    *roots.SCENARIOS,
     *failures.SCENARIOS,
     *beside.SCENARIOS,
     *dirty.SCENARIOS,

@@ -48,10 +48,12 @@ class Look(NamedTuple):
     table: int = 0
     piece: int = 0
     overtakes: bool = False
+    held: bool = False
 
     def do(self, replay: Replay) -> Outcome:
         """Walk now."""
         more = {"older": dict(self.older), "table": self.table, "piece": self.piece, "overtakes": self.overtakes}
+        more["held"] = self.held
         return replay.walk(self.ask.iova, **self.ask.arguments(), **more)  # type: ignore[arg-type]
 
     def code(self) -> str:
@@ -60,6 +62,7 @@ class Look(NamedTuple):
         more += f", table={self.table:#x}" if self.table else ""
         more += f", piece={self.piece}" if self.piece else ""
         more += ", overtakes=True" if self.overtakes else ""
+        more += ", held=True" if self.held else ""
         return f"replay.walk({self.ask.code()}{more})"
 
 
@@ -122,6 +125,16 @@ def _conflict(one: CachedLeaf, other: CachedLeaf, hardware: HardwareFacts) -> bo
     size, address = one.leaf_lg2 != other.leaf_lg2, one.pa - one.start != other.pa - other.start
     declared = (size and hardware.size_conflict) or (address and hardware.address_conflict)
     return one.stable and other.stable and bool(declared or (size and address and hardware.size_address_conflict))
+
+
+def holds_structure(ask: Ask) -> Ending:
+    """F2: a unit holds a structure that memory does not hold any more."""
+
+    def ending(replay: Replay) -> list[str]:
+        found = replay.structures(unit=ask.unit, tag=ask.tag)
+        return [f"assert replay.structures({ask.code('write', 'device').partition(', ')[2]})"] if found else []
+
+    return ending
 
 
 def spans_cached(ask: Ask, edge: int) -> Ending:

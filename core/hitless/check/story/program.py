@@ -35,7 +35,7 @@ with Replay.open(
     BEFORE,
     PLAN,
     root={root:#x},
-    units={units},
+    units={units},{levels}
     trusted={trusted},
     tell={tell},
 ) as replay:
@@ -76,6 +76,7 @@ def program(
         vendor=made_by,
         root=scene.root_pa,
         units=_units(scene),
+        levels=_levels(scene),
         trusted=scene.trusted,
         tell=pformat(list(tell), width=100, compact=True).replace("\n", "\n    "),
         body="\n".join(body),
@@ -120,4 +121,19 @@ def _vendor(vendor: Vendor) -> str:
 
 
 def _units(scene: Scene) -> str:
-    return repr([(unit.name, unit.tag, *([unit.devices] if unit.devices else [])) for unit in scene.units])
+    told: list[tuple[Any, ...]] = []
+    for unit in scene.units:
+        if unit.requesters:
+            told.append((unit.name, unit.tag, unit.devices, unit.pasid, unit.base, unit.requesters))
+        elif unit.pasid is not None:
+            told.append((unit.name, unit.tag, unit.devices, unit.pasid))
+        else:
+            told.append((unit.name, unit.tag, *([unit.devices] if unit.devices else [])))
+    return repr(told)
+
+
+def _levels(scene: Scene) -> str:
+    """How many levels the root has, and grows to, where it may."""
+    if scene.root_level < 0:
+        return ""
+    return f"\n    levels={(scene.root_level + 1, len(scene.vendor.page_format.levels))},"

@@ -16,7 +16,7 @@ from hitless.check.story.witness import Script, find_script
 from hitless.check.subject import Subject
 from hitless.explain import explain_entry
 from hitless.pagetable import Leaf, WalkFault, walk
-from hitless.plan import Barrier, Call, Fill, Invalidate, Own, Release, Step, Store, Wait, effects_of
+from hitless.plan import Barrier, Call, Fill, Invalidate, Own, Release, Step, Store, StoreStructure, Wait, effects_of
 
 _MOST_ALIKE = 2
 _MOST_OWNS = 4
@@ -96,7 +96,7 @@ def tell_plainly(violation: Violation, *, who: str, again: str = "") -> Story:
 def _at_first(subject: Subject, iova: int) -> Line:
     """What maps an IOVA before the plan."""
     fmt = subject.vendor.page_format
-    found = walk(subject.memory.load, fmt, fmt.start(subject.root_pa, iova))
+    found = walk(subject.memory.load, fmt, subject.begin(iova))
     entry = explain_entry(fmt, found.word, found.level) if isinstance(found, Leaf | WalkFault) else "nothing"
     return Line(None, "first", f"{iova:#x} is mapped by {fmt.levels[found.level]}: {entry}")
 
@@ -122,6 +122,8 @@ def _told(subject: Subject, violation: Violation, script: Script, replay: Replay
             lo = levels[step.level].lo
             if step.iova <= script.iova < step.iova + (1 << lo):
                 told.add(number)
+        elif isinstance(step, StoreStructure):
+            told.add(number)
         elif isinstance(step, Own) and owns < _MOST_OWNS and _concerns(step, subject, script.iova):
             owns += 1
             told.add(number)
@@ -177,7 +179,7 @@ def _commands(steps: Sequence[Step], replay: Replay, since: int) -> set[int]:
             alike += 1
             if alike > _MOST_ALIKE:
                 continue
-        if isinstance(step, Invalidate | Wait | Own | Call | Release | Store):
+        if isinstance(step, Invalidate | Wait | Own | Call | Release | Store | StoreStructure):
             found.add(number)
     return found
 

@@ -19,9 +19,9 @@ from hitless.check.story import endings
 from hitless.check.story.endings import Ask, Ending, Look
 from hitless.check.subject import Subject
 from hitless.errors import BadInput, BusError
-from hitless.plan import Barrier, Call, Fill, Invalidate, Own, Release, Store, Wait
+from hitless.plan import Barrier, Call, Fill, Invalidate, Own, Release, Store, StoreStructure, Wait
 from hitless.refresh.levels import table_levels
-from hitless.units import PAGE_LG2, align_down
+from hitless.units import PAGE_LG2, SPACE, align_down
 
 _MOST_TRIALS, _FEWEST_TRIALS, _MOST_STEPS = 1500, 40, 1 << 21
 """So many scripts are tried, but of long plans so few that no more steps than that are done, unless that is too few."""
@@ -158,10 +158,13 @@ class _Search:
         made = self._special()
         if made is not None:
             yield from made
+        elif self.violation.end - self.violation.start >= SPACE:
+            return  # of a device that has left, no single request
         elif isinstance(self.rule, OutcomeRule):
             if self.violation.where == "memory":
                 yield from self._by_walk()
             else:
+                yield from self._by_structure()
                 yield from self._by_cache()
             yield from self._by_pointer()
 
@@ -203,6 +206,13 @@ class _Search:
                 for look in self.looks(ask, before):
                     ending = ended(ask, self.wrong(ask.iova, until))
                     yield self.script((look._replace(piece=piece),), until, ending, ask.iova)
+
+    def _by_structure(self) -> Iterator[Script]:
+        """A structure was held that memory does not hold any more."""
+        if any(isinstance(step, StoreStructure) for step in self.steps):
+            for ask, until in product(self.asks(), self.ends):
+                look = Look(until, ask, held=True)
+                yield self.script((), until, endings.walks(look, self.wrong(ask.iova, until)), ask.iova)
 
     def _earlier(self) -> Iterator[tuple[Ask, int, tuple[int, int]]]:
         """Requests, ends, and moments with pieces: the likely moments of all before the others."""
@@ -282,6 +292,9 @@ class _Search:
                     yield self.script((first,), until, endings.reads_freed(second, pa), ask.iova)
 
     def _left(self) -> Iterator[Script]:
+        if any(isinstance(step, StoreStructure) for step in self.steps):
+            for ask, until in product(self.asks(writes=False), self.ends):
+                yield self.script((), until, endings.holds_structure(ask), ask.iova)
         for ask, until, (before, piece) in self._earlier():
             for look in self.looks(ask, before):
                 yield self.script((look._replace(piece=piece),), until, endings.left_behind(ask), ask.iova)
@@ -349,7 +362,7 @@ def _iovas_of(subject: Subject, violation: Violation) -> Iterator[int]:
 def _pointers(subject: Subject) -> Iterator[tuple[int, int]]:
     """Every pointer that memory held before the plan, or that the plan makes: its word, the first IOVA behind it."""
     fmt, memory = subject.vendor.page_format, subject.memory
-    pending = [(subject.root_pa, fmt.top.number, 0)]
+    pending = [(subject.root_pa, subject.root_level if subject.root_level >= 0 else fmt.top.number, 0)]
     for _, step in subject.steps:
         if isinstance(step, Store) and step.level and fmt.present(step.new) and not fmt.is_leaf(step.new, step.level):
             yield step.new, step.iova

@@ -3,7 +3,7 @@
 import mmap
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from attrs import define, field
 
@@ -15,16 +15,17 @@ from hitless.machine.inmemory import QUEUE_BYTES, STRUCTURE_BYTES, Machine
 from hitless.machine.qemu.boards import BOARDS, GUEST_PA, Board
 from hitless.machine.qemu.edu import Edu, edu_argument
 from hitless.machine.qemu.errors import NotEmulated
+from hitless.machine.qemu.nvme import BULK_DEVICE, MOST_PAGES, WINDOW_LG2, Nvme, nvme_arguments
 from hitless.machine.qemu.pci import Pci
 from hitless.machine.qemu.process import QemuProcess, find_program, version_of
 from hitless.machine.qemu.registers import Registers
 from hitless.machine.qemu.unit import QemuUnit, Witnessed
 from hitless.memory import Arena
-from hitless.units import align_up
+from hitless.units import PAGE_LG2, align_up
 
 _RAM_LG2 = 30
-_SLOTS = (5, 30)
-"""Those below and above are the board's own, or the unit's."""
+_SLOTS = (5, 29)
+"""Those below and above are the board's own, the unit's, or the NVMe controller's."""
 
 
 def emulator_of(vendor: Vendor) -> Emulator:
@@ -62,14 +63,12 @@ class QemuMachine(Machine):
     Args:
         board: what the units stand on.
         guest_bytes: how much guest memory has bytes, from GUEST_PA on.
-        more_arguments: of QEMU's, for every unit: other devices.
-        files: open files that these name.
+        bulk: every unit has an NVMe controller behind it, too, for many pages at once.
     """
 
     board: Board
     guest_bytes: int = 1 << _RAM_LG2
-    more_arguments: tuple[str, ...] = ()
-    files: tuple[int, ...] = ()
+    bulk: bool = False
     guest: Arena = field(init=False)
     processes: list[QemuProcess] = field(factory=list)
     _memory_fd: int = field(init=False)
@@ -77,7 +76,13 @@ class QemuMachine(Machine):
 
     @classmethod
     def of(
-        cls, vendor: Vendor, seed: int = 0, *, table_bytes: int = 1 << 28, guest_bytes: int = 1 << 30
+        cls,
+        vendor: Vendor,
+        seed: int = 0,
+        *,
+        table_bytes: int = 1 << 28,
+        guest_bytes: int = 1 << 30,
+        bulk: bool = False,
     ) -> "QemuMachine":
         """A machine for units of a vendor; tables have to be content with what lies below 4 GiB.
 
@@ -87,7 +92,15 @@ class QemuMachine(Machine):
         board = BOARDS[emulator_of(vendor).board]
         low, end = board.low
         table_bytes = min(table_bytes, end - low - QUEUE_BYTES - STRUCTURE_BYTES)
-        return cls(seed=seed, base_pa=low, table_bytes=table_bytes, name="qemu", board=board, guest_bytes=guest_bytes)
+        return cls(
+            seed=seed,
+            base_pa=low,
+            table_bytes=table_bytes,
+            name="qemu",
+            board=board,
+            guest_bytes=guest_bytes,
+            bulk=bulk,
+        )
 
     def _open(self, size: int) -> Arena:
         board = self.board
@@ -134,10 +147,11 @@ class QemuMachine(Machine):
         arguments = ["-machine", machine, *emulator.arguments]
         for device in devices:
             arguments += edu_argument(device)
-        qemu = QemuProcess.start(
-            self.board, self._memory_fd, self._bytes, [*arguments, *self.more_arguments], self.files
-        )
-        self.processes.append(qemu)
+        with _Storage() as storage:
+            arguments += nvme_arguments(BULK_DEVICE, storage.fd) if self.bulk else ()
+            qemu = QemuProcess.start(self.board, self._memory_fd, self._bytes, arguments, [storage.fd])
+            self.processes.append(qemu)
+            pages = storage.pages()
         pci = Pci(qemu)
         at = emulator.registers
         return QemuUnit(
@@ -146,7 +160,12 @@ class QemuMachine(Machine):
             registers=Registers(qemu, at if isinstance(at, int) else pci.enable(int(at, 16) << 3)),
             devices={device: Edu(qemu, pci.enable(device)) for device in devices},
             guest_memory=self.guest,
+            bulk=self._bulk(pci, pages) if self.bulk else None,
         )
+
+    def _bulk(self, pci: Pci, pages: mmap.mmap) -> Nvme:
+        registers = Registers(pci.process, pci.enable(BULK_DEVICE))
+        return Nvme(registers, pages, self.memory, self._reserve(1 << WINDOW_LG2))
 
     @property
     def witnessed(self) -> Witnessed:
@@ -167,3 +186,21 @@ class QemuMachine(Machine):
         if self._memory_fd >= 0:
             os.close(self._memory_fd)
             self._memory_fd = -1
+
+
+class _Storage:
+    """The file behind an NVMe controller; QEMU and a mapping keep it after it is closed here."""
+
+    def __init__(self) -> None:
+        self.fd = os.memfd_create("hitless-storage")
+        os.ftruncate(self.fd, MOST_PAGES << PAGE_LG2)
+
+    def pages(self) -> mmap.mmap:
+        """What the controller has written."""
+        return mmap.mmap(self.fd, MOST_PAGES << PAGE_LG2)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)

@@ -10,6 +10,7 @@ from hitless.hardware.emulator import Emulator, Queues, Records, Traced
 from hitless.hardware.translator import Attachment, Translated
 from hitless.hardware.unit import Unit
 from hitless.machine.qemu.edu import Edu
+from hitless.machine.qemu.nvme import BULK_DEVICE, Nvme
 from hitless.machine.qemu.registers import Registers
 from hitless.machine.qemu.trace import TraceLog
 from hitless.memory import PhysicalMemory
@@ -54,12 +55,14 @@ class QemuUnit(Unit):
         registers: the unit's.
         devices: what does DMA, by device.
         guest_memory: memory that can be looked into, for what devices write.
+        bulk: a controller that moves many pages at once, if the machine has it; it is a device like the others.
     """
 
     emulator: Emulator
     registers: Registers
     devices: Mapping[int, Edu]
     guest_memory: PhysicalMemory
+    bulk: Nvme | None = None
     witnessed: Witnessed = field(factory=Witnessed)
     trace: TraceLog = field(init=False)
     _enabled: bool = False
@@ -120,7 +123,7 @@ class QemuUnit(Unit):
                     where=f"device {each.device:#x}",
                     do="attach it without, or use the machine in memory",
                 )
-            if each.device not in self.devices:
+            if each.device not in self.devices and not (self.bulk and each.device == BULK_DEVICE):
                 raise HitlessError(f"the unit has no device {each.device:#x}", who=self.name, do="name it to add_unit")
         super().attach(attachments)
 
