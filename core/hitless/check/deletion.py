@@ -7,7 +7,7 @@ from attrs import frozen
 from hitless.check.checking import check
 from hitless.check.stage import mutated
 from hitless.check.subject import Subject
-from hitless.plan import Barrier, Clean, Invalidate, Section, Step, Store, StoreStructure, Wait, format_step
+from hitless.plan import Barrier, Call, Clean, Invalidate, Section, Step, Store, StoreStructure, Wait, format_step
 
 MANY = 200
 """Of a plan with more steps to leave out than this, the first, middle and last of each kind are."""
@@ -38,7 +38,7 @@ class Deletion:
 
 
 def run_deletions(subject: Subject) -> Iterator[Deletion]:
-    """Leave out each Store, StoreStructure, Barrier, Clean, Invalidate and Wait of a plan, one at a time."""
+    """Leave out each store, barrier, clean, command, wait and call of a plan, one at a time."""
     steps = list(subject.steps)
     for number, of in _chosen(subject):
         section, step = steps[number]
@@ -50,7 +50,7 @@ def _chosen(subject: Subject) -> Iterator[tuple[int, int]]:
     """The steps to leave out, each with how many it stands for."""
     kinds: dict[tuple[object, ...], list[int]] = {}
     for number, (section, step) in enumerate(subject.steps):
-        if isinstance(step, Store | StoreStructure | Barrier | Clean | Invalidate | Wait):
+        if isinstance(step, Store | StoreStructure | Barrier | Clean | Invalidate | Wait | Call):
             kinds.setdefault((section, *_kind(step)), []).append(number)
     if sum(map(len, kinds.values())) <= MANY:
         yield from sorted((number, 1) for numbers in kinds.values() for number in numbers)
@@ -73,5 +73,7 @@ def _kind(step: Step) -> tuple[object, ...]:
             return (Invalidate, step.unit, step.tag, step.words[0])
         case Wait():
             return (Wait, step.unit)
+        case Call():
+            return (Call, step.op)
         case _:
             return (type(step),)

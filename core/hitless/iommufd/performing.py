@@ -45,12 +45,12 @@ class Performer:
                 remaining = [*self.domain.executor.left, *remaining[done.count :]]
                 self.domain.executor.left.clear()
             except CallFailed as failed:
-                before, failing, remaining = (
-                    remaining[: done.count - 1],
+                call, before, remaining = (
                     remaining[done.count - 1],
+                    remaining[: done.count - 1],
                     remaining[done.count :],
                 )
-                if failed.harmless and not _changes_owners(steps) and not _only_closes(failing):
+                if failed.harmless and not _changes_owners(steps) and not _only_closes(call):
                     refused = failed.what
                     closing = _round(remaining) if _open(before) else []
                     remaining = [*closing, *self._freeing(remaining, prepared)]
@@ -130,9 +130,12 @@ def _round(steps: Sequence[Step]) -> list[Step]:
     """What closes the round that steps begin in the middle of."""
     closing: list[Step] = []
     for step in steps:
-        if _only_closes(step) or isinstance(step, Clean | Invalidate | Wait | Barrier):
+        if isinstance(step, Clean | Invalidate | Wait | Barrier) or _only_closes(step):
             closing.append(step)
-        elif not isinstance(step, Store | Call) or closing:
+        elif isinstance(step, Store | Call):
+            if closing:
+                break
+        else:
             break
     return closing
 

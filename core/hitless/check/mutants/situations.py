@@ -118,7 +118,7 @@ class Situation:
             setting = attrs.evolve(setting, gpa=sizes.base - (sizes.memory >> 1))
         with Stage.open(vendor, staged_as(setting), upper) as stage:
             if stage.private_half:
-                stage.convert([(0, sizes.memory)], HOST)
+                stage.convert([(slot.gpa, slot.end) for slot in stage.guest.slots.slots], HOST)
             self.before(stage, sizes)
             yield stage, sizes
 
@@ -171,7 +171,7 @@ def _one_shared(stage: Stage, sizes: Sizes) -> None:
 
 def _below_shared(stage: Stage, sizes: Sizes) -> None:
     """The last large leaf that the root table can map is shared."""
-    stage.convert([(sizes.base - sizes.leaf, sizes.base)], HOST)
+    stage.convert([(sizes.base - sizes.leaf, sizes.base)], stage.turned(HOST))
 
 
 # -- what changes
