@@ -391,14 +391,13 @@ def called(rng: random.Random, steps: Steps) -> Iterator[tuple[Section, Step]]:
     at = 0
     while at < len(steps):
         section, effects, end = steps[at][0], list[Step](), at
-        while (
-            end < len(steps) and steps[end][0] == section and isinstance(steps[end][1], Store | Own | Invalidate | Wait)
-        ):
+        held = rng.random() < 0.7
+        kinds = (Store, Own, Invalidate, Wait, *(() if held else (Clean, Barrier)))
+        while end < len(steps) and steps[end][0] == section and isinstance(steps[end][1], kinds):
             effects.append(steps[end][1])
             end += 1
         many = rng.randint(1, max(len(effects), 1))
         if effects and rng.random() < 0.5:
-            held = rng.random() < 0.7
             yield section, Call("DO", 0, PAGE, list(_in_order(effects[:many])) if held else effects[:many], held)
         else:
             many = max(1, min(many, len(effects)))

@@ -1,18 +1,19 @@
 """The engine as a collector: everything that may be seen, cached and read, as sets; for small cases."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from attrs import define, field, frozen
 
 from hitless.check.engine import Engine
 from hitless.check.held import Held
-from hitless.check.spans import FaultSpan, LeafSpan
+from hitless.check.spans import FaultSpan, LeafSpan, Table
 from hitless.check.subject import Subject
 from hitless.check.watching import Watcher
+from hitless.hardware.facts import Effect
 from hitless.ownership import Verdict
 from hitless.pagetable import READ, WRITE
-from hitless.plan import Own, Release
+from hitless.plan import Call, Invalidate, Own, Release, Store
 from hitless.units import PAGE, align_down
 
 Outcome: TypeAlias = tuple[str, int | str]
@@ -39,10 +40,26 @@ class Observation:
     flight: frozenset[tuple[str, int, bool, int]]
 
 
+def _later() -> None:
+    """After the step is soon enough."""
+
+
 @define(eq=False)
 class _Collector(Watcher):
+    """``look``: at what caches hold, between the effects of a call during which requests go on."""
+
     results: set[tuple[str, int | None, int, bool, Outcome]] = field(factory=set)
     freed: set[int] = field(factory=set)
+    look: Callable[[], None] = _later
+
+    def stored(self, engine: Engine, step: Store, table: Table | None, old: int) -> None:
+        self.look()
+
+    def submitted(self, engine: Engine, step: Invalidate, effects: Sequence[Effect]) -> None:
+        self.look()
+
+    def owning(self, engine: Engine, step: Own) -> None:
+        self.look()
 
     def readable(self, engine: Engine, span: LeafSpan | FaultSpan) -> None:
         walkers = engine.places.everywhere(engine.links.walkers(span.table_pa), READ)
@@ -118,6 +135,7 @@ def observe(subject: Subject) -> Observation:
     look()
     for number, (_, step) in enumerate(subject.steps):
         engine.now = number
+        collector.look = look if isinstance(step, Call) and not step.held else _later
         engine.step(step)
         look()
     flight = _flight(engine, size)

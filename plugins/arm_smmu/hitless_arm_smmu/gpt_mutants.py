@@ -15,6 +15,7 @@ from hitless.check.subject import Subject
 from hitless.hardware.vendor import Vendor
 from hitless.plan import Call, Own, Step
 from hitless_arm_smmu.realm import RealmHalf
+from hitless_arm_smmu.rules import recipes
 
 _PROTECTED = {"half": "protected", "rmm_bbml2": True}
 _UNPROTECTED = {"half": "unprotected", "rmm_bbml2": True}
@@ -47,7 +48,8 @@ def _forced(setting: Setting) -> Setting:
 
 def _in_one_store(vendor: Vendor) -> Vendor:
     """An RMM that takes every SMMU to have BBML 2."""
-    return attrs.evolve(vendor, ownership=RealmHalf(attrs.evolve(vendor.features, rmm_bbml2=True)))
+    features = attrs.evolve(vendor.features, rmm_bbml2=True)
+    return attrs.evolve(vendor, ownership=RealmHalf(features), recipes=recipes(features))
 
 
 def _called(op: str, change: Callable[[Call], Step]) -> Callable[[Subject], Subject | None]:

@@ -10,7 +10,6 @@ Facts: ARM-GPT-3, ARM-GPT-8, ARM-GPT-9, ARM-GPT-17, ARM-GPT-18, ARM-GPT-19, ARM-
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from hitless.errors import Refused
 from hitless.ownership import GUEST, HOST, OTHER_GUEST, Block, Close, OwnerTable, Policy
 from hitless.plan import Barrier, Call, Clean, Invalidate, Own, Step, Store, Wait
 from hitless_arm_smmu.features import ArmSmmuFeatures
@@ -47,8 +46,7 @@ class RealmHalf(Gpt):
     ) -> Sequence[Step] | None:
         """Every store is the RMM's, which invalidates and waits before its call answers (ARM-GPT-18).
 
-        Raises:
-            Refused: a live entry is folded or unfolded by break-before-make (ARM-GPT-9).
+        It folds and unfolds by break-before-make, which the recipes refuse unless breaking is allowed (ARM-GPT-9).
         """
         kind = store.what.partition("-")[0]
         start, end = block.start_pa, block.start_pa + (1 << block.size_lg2)
@@ -57,8 +55,6 @@ class RealmHalf(Gpt):
         op = ops[kind] if leaf else _TABLE_OPS.get(kind, ops["map" if store.new else "wipe"])
         effects: _Effects = [store, *self._visible(store)]
         if kind in ("cut", "merge") and self._breaks:
-            if not allow_break:
-                raise _refusal("unfold" if kind == "cut" else "fold", start, end)
             return [Call(op, start, end, self._broken(store, kind, close))]
         if not store.expected:
             return [Call(op, start, end, effects)]  # what was not valid is not cached (ARM-TLBI-10)
@@ -74,16 +70,3 @@ class RealmHalf(Gpt):
     def _visible(self, store: Store) -> list[Clean | Barrier]:
         """The RMM's own barrier, and the clean before it where walkers do not snoop."""
         return [Barrier()] if self._coherent else [Clean(store.pa, 8), Barrier()]
-
-
-def _refusal(kind: str, start: int, end: int) -> Refused:
-    return Refused(
-        f"arm_smmu.rmm-{kind}",
-        f"cannot {kind} a live entry of a realm's tables hitlessly",
-        who="arm_smmu",
-        where=f"entry of [{start:#x}, {end:#x})",
-        rule="N1: DMA to a neighbour never faults (ARM-GPT-9)",
-        why="the RMM does it by break-before-make, and DMA in between faults",
-        do="convert whole leaves, use an RMM that relies on BBML 2 (features.rmm_bbml2 = true), or set "
-        "allow_break = true on the domain",
-    )

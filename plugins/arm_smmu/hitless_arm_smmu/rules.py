@@ -70,6 +70,18 @@ _RESIZE: Mapping[int, Recipe | Impossible] = {
 }
 
 
+def _rmm(kind: str, scope: Scope) -> Impossible:
+    """What the RMM does by break-before-make, inside the call that the store becomes."""
+    return Impossible(
+        f"arm_smmu.rmm-{kind}",
+        f"the RMM {kind}s a live entry by break-before-make, and DMA in between faults",
+        "ARM-GPT-9",
+        "convert whole leaves, use an RMM that relies on BBML 2 (features.rmm_bbml2 = true), or set allow_break = true "
+        "on the domain",
+        one_store(scope, "ARM-GPT-9"),
+    )
+
+
 def recipes(features: ArmSmmuFeatures) -> Recipes:
     """BBML decides how sizes change; a new address is break-before-make at every level of it (ARM-LIVE-8).
 
@@ -77,9 +89,10 @@ def recipes(features: ArmSmmuFeatures) -> Recipes:
     is the RMM's to say, which gets each store as a request; see :class:`hitless_arm_smmu.realm.RealmHalf`.
     """
     bbml = features.bbml if features.half == "host" else 2
+    breaks = features.half != "host" and not features.rmm_bbml2
     return Recipes(
-        cut=_CUT[bbml],
-        merge=_MERGE[bbml],
+        cut=_rmm("unfold", Scope.LEAF) if breaks else _CUT[bbml],
+        merge=_rmm("fold", Scope.TABLE) if breaks else _MERGE[bbml],
         replace=break_before_make(Scope.LEAF, "ARM-LIVE-1, ARM-LIVE-8"),
         wipe=one_store(Scope.LEAF, "ARM-LIVE-1"),
         map=one_store(Scope.NONE, "ARM-TLBI-10"),
