@@ -153,6 +153,8 @@ def test_leaves_are_as_large_as_allowed(kit: Kit, at: Case) -> None:
     """A shared guest is mapped by the largest leaves that its folios allow; so it is again after a page came back."""
     for stage in stages(at, merge="at_once"):
         expected, domain = Expected(stage), stage.domains[0]
+        if not domain.policy.maps(HOST):
+            pytest.skip("shared memory is mapped in another half of the address space")
         _convert(stage, expected, 0, stage.setting.memory, HOST)
         sizes = domain.planner.assembler.rules.leaf_lg2s
         largest = max(lg2 for lg2 in sizes if lg2 <= stage.setting.hunk_lg2)

@@ -6,7 +6,7 @@ from typing import Any
 
 from hitless.hardware.facts import HardwareFacts
 from hitless.pagetable import PageFormat
-from hitless.plugin import API, hookimpl
+from hitless.plugin import API, Capability, hookimpl
 from hitless.refresh.recipes import Recipes, SplitRules
 from hitless_arm_smmu import rules
 from hitless_arm_smmu.commands import ArmSmmuCommands
@@ -71,6 +71,12 @@ class ArmSmmuPlugin:
         from hitless_arm_smmu.mutants import mutants  # noqa: PLC0415 - only the checker needs them
 
         return mutants(page_format, features)
+
+    @hookimpl
+    def capabilities(self) -> Sequence[Capability]:
+        why = "the RMM changes the size of a live entry by break-before-make"
+        clause = "TF-RMM lib/s2tt, RTT fold and unfold; ARM-GPT-9"
+        return [Capability(f"arm_smmu.rmm-{kind}", clause, why) for kind in ("unfold", "fold")]
 
     @hookimpl
     def spec_words(self) -> str:

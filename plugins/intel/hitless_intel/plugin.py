@@ -7,7 +7,7 @@ from typing import Any
 from hitless.hardware.facts import HardwareFacts
 from hitless.ownership import Ownership
 from hitless.pagetable import PageFormat
-from hitless.plugin import API, hookimpl
+from hitless.plugin import API, Capability, hookimpl
 from hitless.refresh.recipes import Recipes, SplitRules
 from hitless_intel import formats, rules
 from hitless_intel.commands import IntelCommands
@@ -76,6 +76,11 @@ class IntelPlugin:
         from hitless_intel.mutants import mutants  # noqa: PLC0415 - only the checker needs them
 
         return mutants(page_format, features)
+
+    @hookimpl
+    def capabilities(self, features: IntelFeatures) -> Sequence[Capability]:
+        why = "the TDX module demotes and promotes a Secure EPT page only while it is blocked"
+        return [Capability("intel.tdx-demote", "TDH.MEM.RANGE.BLOCK, TDH.MEM.PAGE.DEMOTE", why)]
 
     @hookimpl
     def spec_words(self) -> str:
