@@ -8,10 +8,11 @@ STAMP  := $(VENV)/.installed
 EXAMPLE := examples/hitless-riscv
 PYTEST_ARGS ?=
 BENCH_ARGS  ?=
+VENDORS := amd intel arm_smmu
 COMPARE := --strategy refresh --strategy unmap-remap
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test check static fast format format-check lint types fuzz bench clean
+.PHONY: kit help venv run test check static fast format format-check lint types fuzz bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -54,6 +55,11 @@ format-check: $(STAMP)
 lint: $(STAMP)  ## ruff, and the order of the rooms
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+
+kit: $(STAMP)  ## the conformance kit on every vendor of this repository
+	for vendor in $(VENDORS); do \
+	  $(BIN)/pytest -n 2 -q --pyargs hitless.conformance --iommu $$vendor $(PYTEST_ARGS) || exit 1; done
+	cd $(EXAMPLE) && $(CURDIR)/$(BIN)/pytest -n 2 -q --pyargs hitless.conformance --iommu hitless_riscv:plugin $(PYTEST_ARGS)
 
 types: $(STAMP)
 	$(BIN)/mypy

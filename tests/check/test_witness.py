@@ -202,6 +202,17 @@ def test_scenarios(vendor, page_format, name):
     assert bool(row.reason) is not shown
 
 
+def test_a_missing_qemu_is_not_a_scenario_that_does_not_apply(monkeypatch, tmp_path):
+    """Where QEMU is not installed, or fails, no scenario passes for one that has nothing to do here."""
+    vendor, page_format = FORMATS[0]
+    features = dict(emulated(vendor, page_format).emulator.features)
+    ground = ground_of(vendors(vendor), vendor, page_format, features)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in ("one-page-in-2m", "two-tags", "two-spaces"):
+        with pytest.raises(NoEmulator, match="not installed"):
+            witness(ground, features, next(each for each in SCENARIOS if each.id == name))
+
+
 def test_what_cannot_be_shown_names_scenarios():
     """Every id in the list is one of a scenario's."""
     assert set(NOT_SHOWN) <= {each.id for each in SCENARIOS}

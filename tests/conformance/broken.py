@@ -197,6 +197,11 @@ BROKEN: tuple[BrokenVendor, ...] = (
         "HOOK2",
         ("34", "cannot encode"),
     ),
+    BrokenVendor("mutants that raise", plugin_with(mutants=_raises), "HOOK2", ("hook mutants", "nobody is at home")),
+    BrokenVendor("rules that raise", plugin_with(rules=_raises), "HOOK2", ("hook rules", "nobody is at home")),
+    BrokenVendor(
+        "capabilities of another kind", plugin_with(capabilities=lambda: ["none"]), "HOOK2", ("Capability", "'none'")
+    ),
     BrokenVendor("moods", plugin_with(split_rules=_moody()), "HOOK3", ("asked twice", "split rules")),
     BrokenVendor("no source", with_hardware(source=""), "HOOK4", ("hardware.source",)),
     BrokenVendor(

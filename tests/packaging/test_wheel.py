@@ -169,6 +169,26 @@ def test_hitless_vendors_lists_the_three(installed, tmp_path):
     assert shutil.which("hitless", path=str(Path(installed["PYTHONPATH"].split(os.pathsep)[0]) / "bin"))
 
 
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_the_kit_runs_from_the_wheel(installed, tmp_path, vendor):
+    """The kit is found by pytest: its options its tests, and the vendor's spec words, in what the wheel installs."""
+    source = (
+        "import sys, pytest\n"
+        "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', '--pyargs', 'hitless.conformance', '-k', 'FMT2 or CMD1',"
+        " '--iommu-suite', 'smoke', '--iommu', sys.argv[1]]))"
+    )
+    printed = python(installed, tmp_path, source, vendor)
+    assert f"conformance of {vendor}" in printed
+    assert "CMD1" in printed
+
+
+def test_new_vendor_writes_from_the_wheel(installed, tmp_path):
+    """The starter is in the wheel."""
+    source = "import sys; sys.argv[0] = 'hitless'; from hitless.cli import main; sys.exit(main())"
+    python(installed, tmp_path, source, "new-vendor", "zeta")
+    assert (tmp_path / "hitless-zeta" / "hitless_zeta" / "spec_words.toml").exists()
+
+
 # -- a stranger's distribution beside it
 
 

@@ -1,4 +1,4 @@
-"""Ownership over whole logs: policies, trust, both backings; and what a private page in a large leaf does on AMD."""
+"""Ownership over whole logs: policies, trust, halves, both backings; and what a private page in a large leaf does."""
 
 from collections import Counter
 from pathlib import Path
@@ -41,6 +41,20 @@ def test_the_short_log_under_every_policy_and_trust(backing):
         assert row.refused == expected.get(name, Counter()), name
         assert row.dma.near > 0, name
         assert row.fenced == [], name
+
+
+@pytest.mark.parametrize("backing", ["in-place", "separate"])
+def test_the_short_log_under_the_gpt_and_both_halves_of_a_realm(backing):
+    """All zeros, and every plan right; what is refused is an unfold by break-before-make, and is counted."""
+    found = rows("short.log", "realm.toml", backing, check="all")
+    expected = {"protected-bbm": Counter({"arm_smmu.rmm-unfold": 16})}
+    assert set(found) == {"check", "wipe", "trusted", "protected", "unprotected", "protected-bbm"}
+    for name, row in found.items():
+        assert not row.violations, name
+        assert not row.check_violations, name
+        assert row.refused == expected.get(name, Counter()), name
+        assert row.fenced == [], name
+        assert row.dma.neighbour > 0 or name == "protected-bbm", name
 
 
 @pytest.mark.slow

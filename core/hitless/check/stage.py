@@ -19,6 +19,7 @@ from hitless.hardware.vendor import Vendor
 from hitless.iommufd import Domain, DomainSettings, GuestPages, GuestStage, Ioas, build_stage
 from hitless.iommufd.live import attached, own_tag
 from hitless.machine import Machine
+from hitless.machine.qemu.errors import EmulatorError, NoEmulator
 from hitless.ownership import OwnerTable
 from hitless.pagetable import PageFormat
 from hitless.plan import Section, Step, StoreStructure
@@ -133,7 +134,7 @@ class Stage:
         try:
             for number in range(setting.spaces):
                 self._add_space(number)
-        except Refused:
+        except (Refused, NoEmulator, EmulatorError):
             raise
         except HitlessError as error:
             if setting.units == Setting().units and setting.spaces == 1 and not setting.nested:

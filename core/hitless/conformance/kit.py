@@ -101,7 +101,7 @@ class Kit:
         return kit
 
     def _take_name(self, plugin: object, entry: str) -> None:
-        """A vendor under development is named after its formats: ``toy/flat`` is the toy's."""
+        """A vendor under development is named after its formats: ``acme/table`` is acme's."""
         try:
             first = self.registry.format_names(self.vendor)[0]
         except (HitlessError, IndexError):
@@ -155,16 +155,24 @@ class Kit:
             return []
         found: dict[str, Capability] = {}
         for configuration in self.configurations:
-            for each in self.registry.capabilities(self.vendor, configuration.vendor.features):
+            for each in self.declared(configuration.vendor):
                 found.setdefault(each.name, each)
         return list(found.values())
 
     def declared(self, vendor: Vendor) -> list[Capability]:
-        """What it declares not to have in one configuration."""
-        return self.remembered(
-            ("declared", vendor.features),
-            lambda: self.registry.capabilities(self.vendor, vendor.features),
-        )
+        """What it declares not to have in one configuration.
+
+        Raises:
+            PluginError: its hook failed, or answered something else.
+        """
+
+        def ask() -> list[Capability]:
+            found = self.registry.capabilities(self.vendor, vendor.features)
+            if strange := [each for each in found if not isinstance(each, Capability)]:
+                raise PluginError("hook capabilities must answer Capability objects", why=f"not {strange[0]!r:.80}")
+            return found
+
+        return self.remembered(("declared", vendor.features), ask)
 
     def waiver(self, rule: str, vendor: Vendor) -> Capability | None:
         """The capability that waives a rule in one configuration."""
@@ -228,7 +236,23 @@ class Kit:
         except HitlessError as error:
             faults[title] = str(error)
             return
-        yield Configuration(title, vendor, differing, default)
+        yield Configuration(title, self._sound(vendor, title, faults), differing, default)
+
+    def _sound(self, vendor: Vendor, title: str, faults: dict[str, str]) -> Vendor:
+        """The vendor without those of its optional hooks that do not answer: what is wrong with them is told once."""
+        for hook in ("rules", "mutants"):
+            try:
+                getattr(vendor, hook)()
+            except HitlessError as error:
+                faults[f"{title}, hook {hook}"] = str(error)
+                without = {"rules": vendor.rules, "mutants": vendor.mutants, hook: tuple}
+                vendor = attrs.evolve(vendor, rules=without["rules"], mutants=without["mutants"])
+        try:
+            self.declared(vendor)
+        except HitlessError as error:
+            faults[f"{title}, hook capabilities"] = str(error)
+            self.memo["declared", vendor.features] = []
+        return vendor
 
 
 def covering(sets: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

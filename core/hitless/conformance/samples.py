@@ -11,8 +11,8 @@ PATTERN = 0x5A5A_A5A5_C3C3_3C3C
 def oa_samples(fmt: PageFormat, lg2: int) -> Iterator[int]:
     """Aligned output addresses: 0, each single bit, all bits, a pattern; all that fit."""
     top = 1 << fmt.oa_bits
-    seen = dict.fromkeys([0, *(1 << bit for bit in range(lg2, fmt.oa_bits)), top - (1 << lg2), PATTERN % top])
-    yield from dict.fromkeys(each >> lg2 << lg2 for each in seen)
+    some = [0, *(1 << bit for bit in range(lg2, fmt.oa_bits)), top - 1, PATTERN % top]
+    yield from dict.fromkeys(each >> lg2 << lg2 for each in some)
 
 
 def iova_samples(fmt: PageFormat) -> Iterator[int]:

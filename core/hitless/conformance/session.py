@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import define, field
+from attrs import define
 
 from hitless.conformance.cases import CASES, Case
 from hitless.conformance.gaps import Gap, read_gaps
@@ -24,9 +24,8 @@ class KitSession:
     report: Report
     gaps: tuple[Gap, ...]
     files: tuple[Path, ...]
-    whole: bool = True
-    """Nothing was deselected by the user."""
-    _summary: list[str] = field(factory=list)
+    whole: bool
+    """All of the kit was asked for."""
 
     @classmethod
     def of(cls, config: pytest.Config) -> "KitSession":
@@ -36,7 +35,8 @@ class KitSession:
             pytest.UsageError: no such vendor or format, a gap that names no rule, a report of an unknown kind.
         """
         folder = config.invocation_params.dir
-        import_folders(folder)
+        if ":" in config.getoption("--iommu"):
+            import_folders(folder)
         formats = [each.strip() for each in (config.getoption("--iommu-formats") or "").split(",") if each.strip()]
         files = tuple(folder / name for name in config.getoption("--iommu-report") or ())
         if unknown := [str(each) for each in files if each.suffix not in (".json", ".html")]:
@@ -48,7 +48,7 @@ class KitSession:
             gaps = read_gaps(folder, own_rules(kit))
         except HitlessError as error:
             raise pytest.UsageError(f"--iommu {config.getoption('--iommu')}: {error}") from error
-        return cls(kit, Report(kit, gaps), gaps, files)
+        return cls(kit, Report(kit, gaps), gaps, files, _all_asked_for(config))
 
     @staticmethod
     def _check_formats(kit: Kit, formats: list[str]) -> None:
@@ -141,6 +141,13 @@ class KitSession:
         if kit.broken is None:
             lines.append(f"iommu configurations: {len(kit.configurations)}")
         return lines
+
+
+def _all_asked_for(config: pytest.Config) -> bool:
+    """Whether the arguments name the whole kit, and leave nothing of it out."""
+    option = config.option
+    chosen = option.keyword or option.markexpr or option.deselect or getattr(option, "lf", False)
+    return not chosen and any(each in ("hitless.conformance", str(Path(__file__).parent)) for each in config.args)
 
 
 def case_of(item: pytest.Item) -> Case | None:

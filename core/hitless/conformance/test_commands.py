@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hitless.bits import MASK64, Layout
 from hitless.conformance.cases import Case
 from hitless.conformance.claims import effect_text
-from hitless.conformance.failing import asked, fail, hexed, require
+from hitless.conformance.failing import asked, fail, hexed, lines_of, require
 from hitless.conformance.kit import Kit
 from hitless.conformance.samples import leaf_target
 from hitless.conformance.words import CommandWord, SpecWords
@@ -55,6 +55,7 @@ def test_spec_words_of_commands(kit: Kit, at: Case) -> None:
             words in made,
             f"{at.title}: {name}({_told(arguments)}) must give {word.name} {hexed(words)}, not"
             f" {hexed(made)} ({word.source})",
+            do=f"look at {lines_of(at.vendor.commands, name)}, unless the example itself is wrong",
         )
     effects = asked(f"{at.title}: decode({hexed(word.words)})", lambda: list(at.vendor.commands.decode(words)))
     layout = getattr(at.vendor.commands, "layout", None)
@@ -108,6 +109,7 @@ def _check_effect(
             got == expected,
             f"{at.title}: {word.name} {hexed(word.words)}: {name} is {hexed(expected)} ({word.source}),"
             f" decode() says {hexed(got)}: {told}",
+            do=f"look at {lines_of(at.vendor.commands, 'decode')}, unless the example itself is wrong",
         )
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hitless.bits import MASK64
 from hitless.conformance.cases import Case
-from hitless.conformance.failing import asked, fail, hexed, require
+from hitless.conformance.failing import asked, fail, hexed, lines_of, require
 from hitless.conformance.kit import Kit
 from hitless.conformance.samples import attrs_samples, iova_samples, oa_samples
 from hitless.pagetable import READ, WRITE, Leaf, LeafSize, PageFormat, Position, WalkFault
@@ -84,7 +84,7 @@ def test_spec_words_of_leaves(kit: Kit, at: Case) -> None:
         fail(
             f"{at.title}: a {word.size} leaf to {word.oa:#x} with {word.rights} must be {word.word:#x}, not {made:#x}"
             f" {told}: bits {_bits(made ^ word.word)} differ",
-            do="mend leaf(), default_attrs() or the layout, unless the example itself is wrong",
+            do=f"look at {lines_of(fmt, 'leaf', 'default_attrs')} and the layout, unless the example itself is wrong",
         )
     found = asked(f"{at.title}: step()", lambda: fmt.step(entered(fmt, size.level), word.word))
     if not isinstance(found, Leaf):
@@ -115,6 +115,7 @@ def test_spec_words_of_pointers(kit: Kit, at: Case) -> None:
         made == word.word,
         f"{at.title}: a pointer at {level} to {word.child:#x} must be {word.word:#x}, not {made:#x} ({word.source}):"
         f" bits {_bits(made ^ word.word)} differ",
+        do=f"look at {lines_of(fmt, 'table')}, unless the example itself is wrong",
     )
     found = asked(f"{at.title}: step()", lambda: fmt.step(entered(fmt, level.number), word.word))
     right = isinstance(found, Position) and found.table_pa == word.child

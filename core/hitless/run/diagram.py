@@ -87,9 +87,10 @@ def _arrows(step: Step, vendor: Vendor, who: str, more: str = "") -> Iterator[st
         case Wait(unit):
             yield f"{_id(unit)}-->>{who}: answers: what was targeted is gone"
         case Own(op, start_pa, end_pa, owner, size_lg2):
-            new = "the host" if owner == 0 else f"guest {owner}"
-            pages = f"{(end_pa - start_pa) >> 12} page{'s' if end_pa - start_pa > 4096 else ''}"
-            yield f"{who}->>O: {op}: {pages} to {new}, entries of {lg2_text(size_lg2)}{more}"
+            whose = "the host's" if owner == 0 else f"guest {owner}'s"
+            count = (end_pa - start_pa) >> 12
+            pages = "1 page is" if count == 1 else f"{count:,} pages are"
+            yield f"{who}->>O: {op}: {pages} {whose}, in entries of {lg2_text(size_lg2)}{more}"
         case Call(op, _, _, effects, held):
             yield f"H->>F: {op}{', requests are held' if held else ''}"
             yield from _lines(effects, vendor, "F")

@@ -51,6 +51,23 @@ def test_conversions_under_a_trusted_device_are_hitless(engine, backing, merge):
             assert agree(stage.domains[0], stage.guest) == ""
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("trusted", [True, False])
+@pytest.mark.parametrize("drops", ["no", "iotlb", "iotlb+atc"])
+@pytest.mark.parametrize("boundary", ["every_transition", "check_unit"])
+def test_b1_and_s1_hold_in_all_their_settings(boundary, drops, trusted):
+    """Wherever leaves have to end, whatever RMPUPDATE drops, for trusted devices and others."""
+    features = {"engine": "smash+unsmash", "boundary": boundary, "rmpupdate_drops": drops}
+    vendor = registry("amd").resolve("amd", "amd/v1", features)
+    for backing in ("in-place", "separate"):
+        setting = Setting(backing, memory=2 * G, trusted=trusted, merge="at_once")
+        with Stage.open(vendor, setting) as stage:
+            for ranges, owner in SEQUENCE:
+                for subject in stage.plans(ranges, owner):
+                    assert [each.what for each in check(subject).violations] == []
+                stage.convert(ranges, owner)
+
+
 def test_a_page_takes_two_cuts_and_one_call():
     """The 1G leaf is cut to 2M by the host, whose class does not change; then entry and RMP go to 4K in one request."""
     with Stage.open(amd("smash"), Setting("in-place", memory=2 * G, trusted=True)) as stage:

@@ -246,9 +246,10 @@ def test_arrays_give_what_ints_give(fmt, level, many):
         lambda word: fmt.attrs(word, level),
     ):
         assert function(array).tolist() == [function(word) for word in many]
-    found = fmt.leaf(12 + 9 * level, array, 0x33)
+    size_lg2 = fmt.leaf_lg2s[level % len(fmt.leaf_lg2s)]
+    found = fmt.leaf(size_lg2, array, 0x33)
     assert found.dtype == np.uint64
-    assert found.tolist() == [fmt.leaf(12 + 9 * level, word, 0x33) for word in many]
+    assert found.tolist() == [fmt.leaf(size_lg2, word, 0x33) for word in many]
 
 
 @given(formats, st.sampled_from(LEVELS), words)
