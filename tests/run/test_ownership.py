@@ -23,7 +23,7 @@ def rows(log, config, backing=None, guest_of=None, *, blocking=False, **options)
     if blocking:
         (domain,) = (each for each in loaded.domains if each.features.get("half") == "private")
         domain = attrs.evolve(domain, features={"half": "private"})
-        loaded = attrs.evolve(loaded, guest=attrs.evolve(loaded.guest, together=False), domain=(domain,))
+        loaded = attrs.evolve(loaded, guest=attrs.evolve(loaded.guest, together=False), domain=(domain,), ioas=())
     registry = open_registry(loaded)
     check(loaded, registry)
     return {row.domain: row for row in run_log(loaded, registry, EXAMPLES / log, **options).rows}
@@ -71,9 +71,9 @@ def test_the_long_log_under_every_policy_and_trust(backing):
 
 @pytest.mark.parametrize("backing", ["in-place", "separate"])
 def test_both_halves_of_a_trust_domain(backing):
-    """Two notifiers of one guest, one for each half: all zeros, every plan right, nothing refused."""
+    """A stranger, and both halves of a trusted device, in one guest: all zeros, every plan right, nothing refused."""
     found = rows("short.log", "trust-domain.toml", backing, check="all")
-    assert set(found) == {"shared", "private"}
+    assert set(found) == {"stranger", "shared", "private"}
     for row in found.values():
         assert not row.violations, row.domain
         assert not row.check_violations, row.domain
@@ -81,6 +81,7 @@ def test_both_halves_of_a_trust_domain(backing):
         assert row.dma.near > 0, row.domain
     assert found["private"].leaves[30] > 0
     assert 30 not in found["shared"].leaves
+    assert found["shared"].leaves == found["stranger"].leaves
 
 
 @pytest.mark.parametrize("backing", ["in-place", "separate"])

@@ -126,6 +126,8 @@ def test_the_second_stage_is_the_default_format():
         ({"aw": 57, "sagaw": 0x6}, "INTEL-SS-18"),
         ({"first_stage_levels": 5, "fs5lp": False}, "INTEL-FS-7"),
         ({"eafe": True, "coherent": False}, "INTEL-FS-11"),
+        ({"sept_resize": "non-blocking"}, "INTEL-TDX-2"),
+        ({"trusted_ats": True}, "INTEL-TDX-10"),
     ],
 )
 def test_combinations_that_no_unit_has(features, fact):
@@ -161,7 +163,8 @@ def test_each_feature_says_which_formats_it_matters_to():
     assert infos["fs1gp"].formats == ("intel/first-stage",)
     assert infos["ssads"].formats == ("intel/second-stage",)
     assert infos["mamv"].formats == ()
-    assert {name for name, info in infos.items() if info.unconfirmed} == {"bits_62_61", "execute_disable"}
+    tdx = {"half", "sept_resize", "stale_dma", "trusted_ats"}
+    assert {name for name, info in infos.items() if info.unconfirmed} == {"bits_62_61", "execute_disable"} | tdx
 
 
 def test_features_reach_the_commands():
