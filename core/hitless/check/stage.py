@@ -27,6 +27,7 @@ from hitless.units import PAGE_LG2, align_down
 
 _GUEST_LG2, _TABLES_LG2 = 41, 40
 TABLE_BYTES = 1 << 26
+_MOST_LEAVES = 1 << 16
 _EDGE_LG2 = 21
 _GUEST_TABLES = 16 << 20
 
@@ -89,6 +90,11 @@ class Stage:
             raise Unfit(f"the address space of {fmt.name} has {fmt.iova_bits} bits, the guest needs more")
         if setting.backing == "scattered" and fmt.leaf_lg2s[0] > PAGE_LG2:
             raise Unfit(f"scattered memory lies in pages of 4K, those of {fmt.name} have {1 << fmt.leaf_lg2s[0]:#x}")
+        leaves = setting.memory >> vendor.split_rules.leaf_lg2s[-1]
+        if leaves > _MOST_LEAVES:
+            raise Unfit(
+                f"{leaves:,} leaves of the largest size laid out would map this guest; smaller guests show the same"
+            )
         slots = Slots([Slot(setting.gpa, 0, setting.memory)])
         hunk_lg2, oa_bits = setting.hunk_lg2, vendor.page_format.oa_bits
         backing = make_backing(setting.backing, cls._guest_pa(oa_bits), slots.size, hunk_lg2)
