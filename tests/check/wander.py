@@ -5,15 +5,16 @@ only what the oracle says may be seen; and many runs of a small case see all of 
 """
 
 import random
+from collections.abc import Callable
 from itertools import combinations
 from typing import TypeVar
 
 from attrs import define, field
 
 from check.mini import Case
-from check.oracle import Command, Seen, Use, leads, leads_into, shape
+from check.oracle import Command, Seen, Use, leads, leads_into, shape, whole
 from check.world import READ, WRITE, Found, Leaf, Outcome, Pointer, World
-from hitless.plan import Invalidate, Own, Wait
+from hitless.plan import Barrier, Call, Invalidate, Own, Step, Store, Wait
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ class Run:
     rng: random.Random
     world: World = field(init=False)
     root: Pointer = field(init=False)
-    pending: dict[int, Command] = field(factory=dict)
+    pending: dict[tuple[int, int], Command] = field(factory=dict)
     pointers: set[Pointer] = field(factory=set)
     caches: dict[int | None, set[Leaf]] = field(init=False)
     uses: set[Use] = field(factory=set)
@@ -46,23 +47,42 @@ class Run:
         """The whole plan, with so many moves before the first step and after each."""
         seen = [self._between(moves)]
         for index, (_, step) in enumerate(self.case.steps):
-            self.world.step(step)
-            match step:
-                case Invalidate(unit=name) if name == self.unit[0]:
-                    command = Command.decode(step.words, self.case.facts)
-                    if command.concerns(self.unit[1], self.unit[2]):
-                        self.pending[index] = command
-                case Wait(unit=name) if name == self.unit[0]:
-                    while self.pending:
-                        self._move()
-                    self._complete()
-                case Own() if step.drops != "none":
-                    for device, cache in self.caches.items():
-                        if device is None or step.drops == "iotlb+atc":
-                            cache -= {leaf for leaf in cache if leads_into(leaf, step)}
-                    self.uses = {use for use in self.uses if not leads(use.leaf, use.page, step)}
-            seen.append(self._between(moves))
+            if isinstance(step, Call) and step.held:
+                self._held(index, step)
+                seen.append(self._between(moves))
+                continue
+            parts = []
+            for part, effect in enumerate(step.effects if isinstance(step, Call) else [step]):
+                self._step((index, part), effect, self._move)
+                parts.append(self._between(moves))
+            seen.append(whole(parts) if parts else seen[-1])
         return seen
+
+    def _held(self, index: int, call: Call) -> None:
+        """A call during which nothing walks and no request is made: commands take effect, and stores settle."""
+        self.world.step(Barrier())
+        for part, effect in enumerate(call.effects):
+            self._step((index, part), effect, self._take_effect)
+            if isinstance(effect, Store):
+                self.world.settle(effect.pa)
+
+    def _step(self, index: tuple[int, int], step: Step, move: Callable[[], None]) -> None:
+        """A step, or one effect of a call; a wait makes moves until no command is pending."""
+        self.world.step(step)
+        match step:
+            case Invalidate(unit=name) if name == self.unit[0]:
+                command = Command.decode(step.words, self.case.facts)
+                if command.concerns(self.unit[1], self.unit[2]):
+                    self.pending[index] = command
+            case Wait(unit=name) if name == self.unit[0]:
+                while self.pending:
+                    move()
+                self._complete()
+            case Own() if step.drops != "none":
+                for device, cache in self.caches.items():
+                    if device is None or step.drops == "iotlb+atc":
+                        cache -= {leaf for leaf in cache if leads_into(leaf, step)}
+                self.uses = {use for use in self.uses if not leads(use.leaf, use.page, step)}
 
     def _complete(self) -> None:
         """A wait: some requests have ended for certain."""
