@@ -29,9 +29,31 @@ def amd_has(page_format: str, mode: int, hats: int, snp: bool) -> bool:
     return mode <= {0: 4, 1: 5, 2: 6}[hats] and not (page_format == "amd/v2" and snp)
 
 
-def arm_has(page_format: str, granule: str, ds: bool, va_bits: int, ipa_bits: int, output_bits: int) -> bool:
-    """52 bits come with the 64K granule or with DS, DS with 4K and 16K; an IPA is no wider than the output (3.4.1)."""
+def arm_has(
+    page_format: str,
+    *,
+    granule: str,
+    ds: bool,
+    va_bits: int,
+    ipa_bits: int,
+    output_bits: int,
+    half: str,
+    gpc: bool,
+    contiguous: bool,
+    httu: bool,
+    bbml: int,
+    rmm_bbml2: bool,
+) -> bool:
+    """52 bits come with the 64K granule or with DS, DS with 4K and 16K; an IPA is no wider than the output (3.4.1).
+
+    The RMM keeps a realm's tables: 4K granules, no runs, AF set from the start; it folds live where BBML is 2.
+    """
     wide = max(va_bits, ipa_bits, output_bits) > 48
+    realm = half != "host"
+    if realm and (not gpc or granule != "4K" or contiguous or httu):
+        return False
+    if rmm_bbml2 and not (realm and bbml == 2):
+        return False
     if granule == "64K":
         return not ds and ipa_bits <= output_bits
     return (ds or not wide) and ipa_bits <= output_bits
@@ -51,8 +73,16 @@ def intel_has(
     first_stage_levels: int,
     fs5lp: bool,
     eafe: bool,
+    half: str,
+    sept_resize: str,
+    trusted_ats: bool,
 ) -> bool:
-    """CAP.SAGAW bits 1, 2, 3 are 39, 48, 57 bits; CAP.SLLPS bit 1 needs bit 0; hardware writes only where it snoops."""
+    """CAP.SAGAW bits 1, 2, 3 are 39, 48, 57 bits; CAP.SLLPS bit 1 needs bit 0; hardware writes only where it snoops.
+
+    The secure EPT holds the private half alone, and only trusted devices reach it.
+    """
+    if half == "shared" and (trusted_ats or sept_resize == "non-blocking"):
+        return False
     if (ssads or bits_62_61 == "ir-iw") and mode == "legacy":
         return False
     if (ssads or eafe) and not coherent:
@@ -66,12 +96,18 @@ def intel_has(
 
 HAS = {
     "amd": (amd_has, ("mode", "hats", "snp")),
-    "arm_smmu": (arm_has, ("granule", "ds", "va_bits", "ipa_bits", "output_bits")),
+    "arm_smmu": (
+        arm_has,
+        (
+            *("granule", "ds", "va_bits", "ipa_bits", "output_bits"),
+            *("half", "gpc", "contiguous", "httu", "bbml", "rmm_bbml2"),
+        ),
+    ),
     "intel": (
         intel_has,
         (
             *("mode", "coherent", "ssads", "bits_62_61", "sslps_1g", "sslps_2m"),
-            *("aw", "sagaw", "first_stage_levels", "fs5lp", "eafe"),
+            *("aw", "sagaw", "first_stage_levels", "fs5lp", "eafe", "half", "sept_resize", "trusted_ats"),
         ),
     ),
 }
