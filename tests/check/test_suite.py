@@ -29,12 +29,21 @@ def amd_has(page_format: str, mode: int, hats: int, snp: bool) -> bool:
     return mode <= {0: 4, 1: 5, 2: 6}[hats] and not (page_format == "amd/v2" and snp)
 
 
-def arm_has(page_format: str, granule: str, ds: bool, va_bits: int, ipa_bits: int, output_bits: int) -> bool:
+def arm_has(
+    page_format: str, granule: str, ds: bool, va_bits: int, ipa_bits: int, output_bits: int, **realm: object
+) -> bool:
     """52 bits come with the 64K granule or with DS, DS with 4K and 16K; an IPA is no wider than the output (3.4.1)."""
     wide = max(va_bits, ipa_bits, output_bits) > 48
-    if granule == "64K":
-        return not ds and ipa_bits <= output_bits
-    return (ds or not wide) and ipa_bits <= output_bits
+    fits = not ds if granule == "64K" else ds or not wide
+    return fits and ipa_bits <= output_bits and rmm_has(granule=granule, **realm)
+
+
+def rmm_has(*, granule: str, half: str, rmm_bbml2: bool, gpc: bool, contiguous: bool, httu: bool, bbml: int) -> bool:
+    """A realm's tables go with granule protection, in plain 4K granules (RMM); folds in one store need BBML 2."""
+    if half == "host":
+        return not rmm_bbml2
+    plain = granule == "4K" and not contiguous and not httu
+    return plain and gpc and (bbml == 2 or not rmm_bbml2)
 
 
 def intel_has(
@@ -51,8 +60,16 @@ def intel_has(
     first_stage_levels: int,
     fs5lp: bool,
     eafe: bool,
+    half: str,
+    sept_resize: str,
+    trusted_ats: bool,
 ) -> bool:
-    """CAP.SAGAW bits 1, 2, 3 are 39, 48, 57 bits; CAP.SLLPS bit 1 needs bit 0; hardware writes only where it snoops."""
+    """CAP.SAGAW bits 1, 2, 3 are 39, 48, 57 bits; CAP.SLLPS bit 1 needs bit 0; hardware writes only where it snoops.
+
+    What the TDX module does, and for which devices, concerns the secure EPT alone: the private half.
+    """
+    if half == "shared" and (sept_resize == "non-blocking" or trusted_ats):
+        return False
     if (ssads or bits_62_61 == "ir-iw") and mode == "legacy":
         return False
     if (ssads or eafe) and not coherent:
@@ -66,12 +83,19 @@ def intel_has(
 
 HAS = {
     "amd": (amd_has, ("mode", "hats", "snp")),
-    "arm_smmu": (arm_has, ("granule", "ds", "va_bits", "ipa_bits", "output_bits")),
+    "arm_smmu": (
+        arm_has,
+        (
+            *("granule", "ds", "va_bits", "ipa_bits", "output_bits"),
+            *("half", "rmm_bbml2", "gpc", "contiguous", "httu", "bbml"),
+        ),
+    ),
     "intel": (
         intel_has,
         (
             *("mode", "coherent", "ssads", "bits_62_61", "sslps_1g", "sslps_2m"),
             *("aw", "sagaw", "first_stage_levels", "fs5lp", "eafe"),
+            *("half", "sept_resize", "trusted_ats"),
         ),
     ),
 }
