@@ -27,7 +27,7 @@ from installed import NAMES, VENDORS
 
 ARM_FEATURES = (
     "bbml, granule, va_bits, ipa_bits, output_bits, concatenate, ds, contiguous, s2fwb, ns, ril, run_cover, coherent, "
-    "httu, gpc, two_level, vmid16, asid16"
+    "httu, gpc, gpt_block, gpt_drops, half, rmm_bbml2, two_level, vmid16, asid16"
 )
 GUEST = '[guest]\nmemory = "4G"\n'
 
