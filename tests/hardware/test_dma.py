@@ -17,7 +17,7 @@ def judged(*, cached, verdict):
     translated = SimpleNamespace(pa=0x5000, entry=SimpleNamespace(lower=None, leaf_lg2=12))
     guest = SimpleNamespace(owner=lambda gpa: GUEST, pa=lambda gpa: 0x5000)
     engine = DmaEngine(guest, [], 0, random.Random(0))
-    engine._judge_neighbour(SimpleNamespace(attachment=attachment, translated=translated, gpa=0x5000))
+    engine._judge_neighbour(SimpleNamespace(attachment=attachment, translated=translated, gpa=0x5000, iova=0x5000))
     return engine.counters
 
 
@@ -33,3 +33,18 @@ def judged(*, cached, verdict):
 def test_a_check_of_each_access_is_made_on_arrival(cached, verdict, misrouted):
     """A request that was translated before an owner change is turned away safely by such a check, and by no other."""
     assert judged(cached=cached, verdict=verdict).neighbour_misrouted == misrouted
+
+
+@pytest.mark.parametrize(
+    ("owner", "iova", "misrouted"), [(1, 0x5000, 0), (1, 0x9000, 1), (0, 0x5000, 1), (0, 0x9000, 0)]
+)
+def test_a_request_in_the_wrong_half_is_misrouted(owner, iova, misrouted):
+    """Below the edge a request reaches guest-owned pages alone, from it on the host's alone."""
+    guest = SimpleNamespace(owner=lambda _gpa: owner, pa=lambda gpa: gpa)
+    entry = SimpleNamespace(lower=None, leaf_lg2=12, attrs=0)
+    attachment = SimpleNamespace(ownership=SimpleNamespace(cached=True), owners=None, trusted=True)
+    engine = DmaEngine(guest, [], 0, random.Random(0), private_below=0x8000)
+    translated = SimpleNamespace(pa=0x5000, entry=entry)
+    request = SimpleNamespace(attachment=attachment, translated=translated, gpa=0x5000, iova=iova)
+    engine._judge_neighbour(request)
+    assert engine.counters.neighbour_misrouted == misrouted

@@ -104,6 +104,21 @@ def test_the_long_log_in_both_halves(backing):
         assert row.refused == Counter()
 
 
+@pytest.mark.parametrize("backing", ["in-place", "separate"])
+def test_both_halves_under_one_table(backing):
+    """vTOM: all zeros, and every plan right; without an engine what would smash a private 2M entry is refused."""
+    found = rows("short.log", "private-below.toml", backing, check="all")
+    refused = {"no-engine": Counter({"amd.trusted-smash": 7})}
+    assert set(found) == {"halves", "no-engine"}
+    for name, row in found.items():
+        assert not row.violations, name
+        assert not row.check_violations, name
+        assert row.refused == refused.get(name, Counter()), name
+        assert row.fenced == [], name
+        assert row.dma.near > 0, name
+        assert row.dma.converted > 0, name
+
+
 def test_one_private_page_breaks_the_shared_pages_beside_it():
     """Relying on the check alone, DMA to shared pages in the same 2M fails; nothing lands elsewhere."""
     row = rows("one-private-page.log", "one-private-page.toml")["check"]

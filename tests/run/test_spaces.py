@@ -96,7 +96,7 @@ def test_a_plan_that_forgets_a_pasid_is_caught(vendor, features):
         ranges = [(0x5000, 0x6000)]
         conversion = world.guest.conversion(ranges, 1)
         plan = world.guest.plan(ranges, 1)[[s.domain for s in world.stations].index(domain)].plan
-        truth = Truth.of(world.guest, domain.default_attrs, conversion.runs).through(domain.ioas.areas)
+        truth = Truth.of(world.guest, domain.default_attrs, conversion.runs)
         right = subject_of(domain, truth, list(plan.steps()))
         assert not check(right).violations
 

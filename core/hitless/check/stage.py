@@ -16,7 +16,7 @@ from hitless.guest_memfd.conversion import ChangeRun
 from hitless.guest_memfd.guest import GuestMemfd
 from hitless.guest_memfd.slots import Slot, Slots
 from hitless.hardware.vendor import Vendor
-from hitless.iommufd import Domain, DomainSettings, GuestPages, GuestStage, Ioas, build_stage
+from hitless.iommufd import Area, Domain, DomainSettings, GuestPages, GuestStage, Ioas, build_stage
 from hitless.iommufd.live import attached, own_tag
 from hitless.machine import Machine
 from hitless.machine.qemu.errors import EmulatorError, NoEmulator
@@ -166,10 +166,29 @@ class Stage:
             self.machine.tables,
             attach,
             settings,
+            ioas=self._both_halves(),
             stage1=self._stage1() if said.nested else None,
         )
         self.guest.notifiers.append(domain)
         self.domains.append(domain)
+
+    def _both_halves(self) -> Ioas | None:
+        """The guest's memory in each half, where one table holds both; None: an IOVA is a guest physical address.
+
+        Raises:
+            Unfit: a half is too small for it, or the guest shall have tables of its own.
+        """
+        ownership, slots = self.vendor.ownership, self.guest.slots.slots
+        policy = ownership.policies.get(self.setting.policy or ownership.default_policy)
+        edge = None if policy is None else policy.private_below
+        if edge is None:
+            return None
+        if self.setting.nested:
+            raise Unfit("no guest's tables stand over a table that holds both halves")
+        end, iova_bits = slots[-1].end, self.vendor.page_format.largest.iova_bits
+        if end > edge or edge + end > 1 << iova_bits:
+            raise Unfit(f"a guest's memory up to {end:#x} does not fit the halves below and above {edge:#x}")
+        return Ioas(Area(half + slot.gpa, slot.gpa, slot.size) for half in (0, edge) for slot in slots)
 
     def _stage1(self) -> GuestStage:
         """A guest's own tables, in the last of its memory, that lead everywhere else.
@@ -287,7 +306,8 @@ def subject_of(
 ) -> Subject:
     """Steps on a domain's address space as it stands now, or as it stood when they began.
 
-    Where they change structures, these say themselves which root stands before, and which format reads the last.
+    ``truth`` is told by guest physical address; the subject has it by IOVA. Where the steps change structures, these
+    say themselves which root stands before, and which format reads the last.
     """
     vendor, units = domain.vendor, check_units(domain)
     root_pa, root_level = domain.planner.root_pa, -1
@@ -304,7 +324,7 @@ def subject_of(
         root_pa,
         units,
         (owners or domain.owners).copy(),
-        truth,
+        truth if domain.ioas is None else truth.through(domain.ioas.areas),
         domain.policy,
         domain.settings.trusted,
         steps,

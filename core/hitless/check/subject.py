@@ -198,8 +198,8 @@ class Subject:
         """Where a walk begins before the plan."""
         return begin(self.vendor.page_format, self.root_pa, self.root_level, iova)
 
-    def grants(self, owner: int) -> bool:
-        """Whether the device may reach a page with an owner, in this address space."""
+    def grants(self, owner: int, iova: int | None = None) -> bool:
+        """Whether the device may reach a page with an owner, in this address space, at an IOVA or at any."""
         if owner == GUEST:
-            return self.trusted and self.policy.maps_private
-        return owner == HOST and self.policy.maps_shared
+            return self.trusted and self.policy.maps(owner, iova)
+        return owner == HOST and self.policy.maps(owner, iova)

@@ -167,7 +167,16 @@ class WitnessStage(Stage):
                 for each in unit.attachments.values()
                 if any(each is mine for mine in domain.attachments)
             ]
-            engine = DmaEngine(self.guest, lanes, None, random.Random(0), domain.policy.maps_private, _RATE)
+            engine = DmaEngine(
+                self.guest,
+                lanes,
+                None,
+                random.Random(0),
+                domain.policy.maps_private,
+                _RATE,
+                None if domain.ioas is None else domain.ioas.points,
+                private_below=domain.policy.private_below,
+            )
             self._engines[domain.name] = engine
             domain.executor.between = partial(self._between, engine)
             for unit in domain.units:

@@ -181,6 +181,7 @@ def _domain(draft: Draft, row: Row[DomainConfig], registry: VendorRegistry) -> I
             known = told.format if told.format in formats else ""
             vendor = registry.resolve(told.vendor, known, told.features, extensions)
             yield from _policy(row, vendor)
+            yield from _halves(draft, row, vendor)
             if known == told.format and draft.guest is not None:
                 yield from _widths(draft, draft.guest, row, vendor)
             if known == told.format:
@@ -201,6 +202,20 @@ def _policy(row: Row[DomainConfig], vendor: Vendor) -> Iterator[str]:
     if row.value.policy and row.value.policy not in policies:
         known = ", ".join(policies)
         yield fault(f"{vendor.name} has no policy {shown(row.value.policy)}, it has {known}", f"{row.path}.policy")
+
+
+def _halves(draft: Draft, row: Row[DomainConfig], vendor: Vendor) -> Iterator[str]:
+    """Addresses against the two halves that one table holds, where it does."""
+    told, policies = row.value, vendor.ownership.policies
+    policy = policies.get(told.policy or vendor.ownership.default_policy)
+    if policy is None or policy.private_below is None:
+        return
+    if told.stage1 is not None:
+        yield fault("no guest's tables stand over a table that holds both halves", f"{row.path}.stage1")
+    elif draft.guest is not None:
+        ranges = inputs(draft, draft.guest.value, told.ioas)
+        if problem := policy.across((start, start, end - start) for start, end in ranges):
+            yield fault(problem, f"{row.path}.{'ioas' if told.ioas else 'features'}")
 
 
 def _widths(draft: Draft, guest: Row[GuestConfig], row: Row[DomainConfig], vendor: Vendor) -> Iterator[str]:

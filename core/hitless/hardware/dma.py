@@ -82,6 +82,7 @@ class DmaEngine:
         rate: requests per burst.
         iovas: the IOVAs at which devices reach a page, given its guest physical address; None: that address.
         stage1_attrs: the attributes of every mapping of the guest's own stage 1; None: it has none.
+        private_below: IOVAs below it reach guest-owned pages alone, all others the host's; None: an IOVA reaches both.
 
     Pages are chosen, and judged, by guest physical address, whatever IOVAs lead there.
     """
@@ -95,6 +96,7 @@ class DmaEngine:
     iovas: Callable[[int], Sequence[int]] | None = None
     stage1_attrs: int | None = None
     maps_shared: bool = True
+    private_below: int | None = None
     counters: DmaCounters = field(factory=DmaCounters)
     _running: Conversion | None = None
     _near: list[tuple[int, int]] = field(factory=list)
@@ -159,7 +161,7 @@ class DmaEngine:
             slots = self.guest.slots.slots
             slot = slots[self._below(len(slots))]
             gpa = self._pick((slot.gpa, slot.end), lane)
-        iova = gpa if gpa is None or self.iovas is None else self._address(gpa)
+        iova = None if gpa is None else self._address(gpa, self.guest.owner(gpa))
         if gpa is None or iova is None:
             return
         self.counters.near += near
@@ -175,7 +177,7 @@ class DmaEngine:
         self._issue(lane, iova, gpa, write, translated, self._judge_neighbour)
 
     def _converted(self, lane: Lane, gpa: int) -> None:
-        iova = gpa if self.iovas is None else self._address(gpa)
+        iova = self._address(gpa)
         if iova is None:
             return
         self.counters.converted += 1
@@ -184,14 +186,18 @@ class DmaEngine:
         if isinstance(translated, str):
             if translated == "machine-check":
                 self.counters.machine_checks += 1
-            if self._running is None and translated != "blocked" and self._reachable(lane.attachment, gpa):
+            if self._running is None and translated != "blocked" and self._reachable(lane.attachment, gpa, iova):
                 self.counters.stale += 1
             return
         self._issue(lane, iova, gpa, write, translated, self._judge_converted)
 
-    def _address(self, gpa: int) -> int | None:
-        """One of the IOVAs at which devices reach a page; None: they cannot."""
-        found = self.iovas(gpa) if self.iovas else (gpa,)
+    def _address(self, gpa: int, owner: int | None = None) -> int | None:
+        """One of the IOVAs that lead to a page, or may while it has an owner; None: there is none."""
+        if self.iovas is None:
+            return gpa if owner is None or self._in_half(owner, gpa) else None
+        found = self.iovas(gpa)
+        if owner is not None and self.private_below is not None:
+            found = [iova for iova in found if self._in_half(owner, iova)]
         return found[self._below(len(found))] if found else None
 
     def _issue(
@@ -237,7 +243,7 @@ class DmaEngine:
 
     def _right(self, request: Request) -> bool:
         """Whether a completed request reached what the present owners grant, and nothing else."""
-        if not self._reachable(request.attachment, request.gpa):
+        if not self._reachable(request.attachment, request.gpa, request.iova):
             return _turned_away(request)
         right_place = request.translated.pa == self.guest.pa(request.gpa)
         return right_place and self._right_attrs(request.translated.entry)
@@ -249,8 +255,14 @@ class DmaEngine:
             return entry.attrs == self.attrs
         return entry.lower.attrs == self.attrs and entry.attrs == self.stage1_attrs
 
-    def _reachable(self, attachment: Attachment, gpa: int) -> bool:
-        return self._grants(self.guest.owner(gpa), attachment)
+    def _reachable(self, attachment: Attachment, gpa: int, iova: int | None = None) -> bool:
+        """Whether a device may reach a page now: at an IOVA, or at any."""
+        owner = self.guest.owner(gpa)
+        return self._grants(owner, attachment) and (iova is None or self._in_half(owner, iova))
+
+    def _in_half(self, owner: int | None, iova: int) -> bool:
+        """Whether an IOVA lies in the half of the address space that holds an owner's pages."""
+        return self.private_below is None or (owner == GUEST) == (iova < self.private_below)
 
     def _grants(self, owner: int | None, attachment: Attachment) -> bool:
         if owner == HOST:

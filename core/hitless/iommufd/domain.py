@@ -135,8 +135,11 @@ class Domain:
                 do=f"choose one of {', '.join(vendor.ownership.policies)}",
             )
         policy = vendor.ownership.policies[policy_name]
-        if not policy.maps_shared:
+        if not policy.maps_shared or policy.private_below is not None:
             settings = attrs.evolve(settings, trusted=True)  # nobody else's requests are translated by such tables
+        space = ioas or Ioas.identity(guest.slots)
+        if problem := policy.across(space.areas):
+            raise HitlessError(problem, who=vendor.name)
         if stage1 is not None:
             check_nesting(vendor)
         fmt = vendor.page_format

@@ -48,7 +48,7 @@ def segments(runs: Iterable[GuestRun], policy: Policy, attributes: int, start: i
                     yield last
                 last = Segment(at, at, None, 0)
             last = last._replace(end=run.start)
-        oa = run.pa if policy.maps(run.owner) else None
+        oa = run.pa if policy.maps(run.owner, run.start) else None
         if last.start < last.end and _joins(policy, last, run.start, oa, last_owner, run.owner):
             last = last._replace(end=run.end)
         else:
@@ -72,6 +72,6 @@ def _joins(policy: Policy, last: Segment, at: int, oa: int | None, old_owner: in
         return oa is None and last.oa is None
     if last.oa + at - last.start != oa:
         return False
-    if old_owner == owner or policy.boundary is Boundary.NONE:
+    if old_owner == owner or (policy.boundary is Boundary.NONE and policy.private_below is None):
         return True
     return policy.boundary is Boundary.CHECK_UNIT and at % (1 << policy.check_unit_lg2) == 0

@@ -51,8 +51,6 @@ def check_plan(
     ``truth``: what shall hold; None: what the domain's guest says.
     """
     truth = truth or Truth.of(domain.guest, domain.default_attrs, conversion.runs)
-    if domain.ioas is not None:
-        truth = truth.through(domain.ioas.areas)
     subject = subject_of(domain, truth, list(plan.steps()))
     report = check(subject)
     if not report.violations or not first:

@@ -293,6 +293,7 @@ class _Opening:
             random.Random(self.machine.rng.random()),
             domain.policy.maps_private,
             maps_shared=domain.policy.maps_shared,
+            private_below=domain.policy.private_below,
             iovas=None if domain.view is None else domain.view.points,
             stage1_attrs=None if stage1 is None else stage1.attrs,
         )

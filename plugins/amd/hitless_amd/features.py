@@ -90,6 +90,14 @@ class AmdFeatures:
         unconfirmed=True,
     )
 
+    vtom: int = feature(
+        0,
+        "secure DTE: vTOM in units of 2M; a trusted device's IOVAs below it are private, all others shared; 0: no vTOM",
+        "AMD-DTE-25",
+        unconfirmed=True,
+        formats=_V1,
+    )
+
     rmp_form: str = feature(
         "family-19h",
         "the form of raw RMP entries: in memory on family 19h, or as RMPREAD gives them",
@@ -108,4 +116,8 @@ class AmdFeatures:
         """Combinations that no unit has."""
         if self.mode > 4 + self.hats:
             return f"mode {self.mode} needs more levels than the {4 + self.hats} of hats = {self.hats} (AMD-LVL-14)"
+        if not 0 <= self.vtom < 1 << 31:
+            return f"vtom {self.vtom} does not fit the 31 bits of its field (AMD-DTE-25)"
+        if self.vtom and not self.snp:
+            return "a secure DTE, which holds vtom, needs snp (AMD-DTE-25)"
         return None

@@ -49,9 +49,12 @@ class Rmp(Ownership):
         match = Policy("match", maps_private=True, boundary=Boundary(features.boundary), check_unit_lg2=_2M)
         wipe = Policy("wipe", maps_private=False)
         check = Policy("check", maps_private=True)
-        self.default_policy = "match" if features.snp else "wipe"
         checked = {"match": match, "wipe": wipe, "check": check}
         self.policies: Mapping[str, Policy] = checked if features.snp else {"wipe": wipe}
+        if features.vtom:
+            halves = Policy("wipe", maps_private=True, private_below=features.vtom << _2M)
+            self.policies = {"wipe": halves}  # AMD-RMP-26
+        self.default_policy = "match" if "match" in self.policies else "wipe"
 
     # -- the check
 

@@ -28,6 +28,7 @@ from hitless_amd.dte import ADDRESS, DTE, GCR3, Gcr3Tables, encode, gcr3_fields,
 from hitless_amd.features import AmdFeatures
 from hitless_amd.formats import v1_format, v2_format
 from hitless_amd.rmp_image import read_rmp
+from hitless_amd.sdte import SDTE
 from hitless_amd.v1 import AmdV1
 from hitless_amd.v2 import AmdV2
 
@@ -44,7 +45,13 @@ class AmdStructures:
     address (AMD-DTE-20). A tag is DomainID | PASID << 16.
     """
 
-    layouts: Mapping[str, Layout] = {"dte": DTE, "gcr3": GCR3, "gcr3-level2": GCR3, "gcr3-level3": GCR3}
+    layouts: Mapping[str, Layout] = {
+        "dte": DTE,
+        "gcr3": GCR3,
+        "gcr3-level2": GCR3,
+        "gcr3-level3": GCR3,
+        "sdte": SDTE,
+    }
     not_modelled = (
         *(
             f"{what}: their fields have no effect"

@@ -104,7 +104,7 @@ class Declared:
         """The old large leaf stays cached from the cut to the end; and pointers, to a table that was swapped."""
         run = self.converting
         moves = self.moves and self.new_enters
-        rules = self.late if not self.subject.grants(run.new_owner) or self.moves else set()
+        rules = self.late if not self.subject.grants(run.new_owner, run.start) or self.moves else set()
         rules = rules | (self.swapped() if pointers else set())
         return LEFT | rules | self.old_at_owner_change() | self.conflict(size=True, address=moves)
 

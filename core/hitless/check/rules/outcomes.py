@@ -17,7 +17,7 @@ class NeighbourFaults(OutcomeRule):
 
     def judge(self, seen: Seen, subject: Subject) -> str | None:
         run = seen.run
-        if run is None or run.converts or not subject.grants(run.old_owner) or not seen.fault:
+        if run is None or run.converts or not subject.grants(run.old_owner, run.start) or not seen.fault:
             return None
         return f"DMA to a neighbour faults ({seen.fault})"
 
@@ -31,7 +31,7 @@ class NeighbourMisrouted(OutcomeRule):
 
     def judge(self, seen: Seen, subject: Subject) -> str | None:
         run = seen.run
-        if run is None or run.converts or not subject.grants(run.old_owner) or seen.fault:
+        if run is None or run.converts or not subject.grants(run.old_owner, run.start) or seen.fault:
             return None
         if seen.pa != run.new_pa:
             return f"DMA to a neighbour reaches {seen.pa:#x}, its page is {run.new_pa:#x}"
@@ -94,7 +94,7 @@ class NothingStale(OutcomeRule):
         if run is None:
             return None if seen.fault else "DMA reaches a page where the guest has no memory"
         if not run.converts:
-            if subject.grants(run.old_owner) or seen.fault:
+            if subject.grants(run.old_owner, run.start) or seen.fault:
                 return None
             return f"DMA reaches {seen.pa:#x}, which its owner does not grant this device"
         if seen.moment != "ended" or seen.where == "memory":
@@ -107,7 +107,7 @@ def _not_as_granted(seen: Seen, subject: Subject) -> str | None:
     run = seen.run
     if run is None:
         return None
-    if not subject.grants(run.new_owner):
+    if not subject.grants(run.new_owner, run.start):
         return None if seen.fault else f"refresh has returned, and DMA still reaches {seen.pa:#x}"
     if seen.fault:
         return f"refresh has returned, and DMA faults ({seen.fault}) where the present owner grants access"
