@@ -3,7 +3,7 @@
 Configuration, checker, kit and documentation all read that class.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
@@ -46,7 +46,8 @@ def feature(
 ) -> Any:
     """A field of a features class: default, a sentence, its source, the legal values.
 
-    ``values`` may be left out for a bool. A value outside them is a configuration fault.
+    ``values`` may be left out for a bool, and where any value of the default's type is legal by itself. A value outside
+    them is a configuration fault.
     ``formats`` names the page formats that it matters to, where it does not matter to all.
 
     A combination that hardware does not have is told by a method of the class,
@@ -54,9 +55,19 @@ def feature(
     that it does not have with some page format: ``impossible_for(self, page_format)``.
     """
     legal = values or ((False, True) if isinstance(default, bool) else ())
-    validators = [attrs.validators.in_(legal)] if legal else []
+    validators = [attrs.validators.in_(legal) if legal else _of_type(type(default))]
     metadata = {_KEY: (sentence, source, legal, unconfirmed, formats)}
     return attrs.field(default=default, validator=validators, metadata=metadata)
+
+
+def _of_type(wanted: type) -> Callable[[Any, "attrs.Attribute[Any]", Any], None]:
+    """Refuse what is not exactly of a type: True is no number here."""
+
+    def check(_features: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+        if type(value) is not wanted:
+            raise ValueError(f"{attribute.name} must be {wanted.__name__}, not {value!r}")
+
+    return check
 
 
 def feature_infos(cls: type) -> Iterator[FeatureInfo]:
