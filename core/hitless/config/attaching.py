@@ -53,7 +53,7 @@ def places_of(
             tag = base
             if stage == "1" and vendor.structures is not None:
                 base = next((each[2] for each in here if each[1] == stage and each[0] & ids), base)
-                tag = vendor.structures.stage1_tag(base, told.pasid or 0)
+                tag = base if told.pasid is None else vendor.structures.stage1_tag(base, told.pasid)
             here.append((ids, stage, base))
             places.append(Place(name, tag, devices))
     return found
