@@ -117,7 +117,7 @@ def test_one_that_dies_is_an_error(board, memory):
 def test_one_that_hangs_is_an_error_and_is_ended(any_board, memory):
     """A QEMU that answers nothing within the bound is an error; closing ends it all the same."""
     with start(any_board, memory) as qemu:
-        qemu.qtest.link.settimeout(0.1)
+        qemu.qtest.lines.link.settimeout(0.1)
         os.kill(qemu.pid, signal.SIGSTOP)
         with pytest.raises(EmulatorError, match="still running"):
             qemu.qtest.read(any_board.low[0])

@@ -39,7 +39,7 @@ def places_of(
     """For each domain of one machine its places.
 
     Domains of stage 1 whose devices are the same have one tag, in which their PASIDs tell them apart (a DomainID, a
-    VMID); every other domain has a tag of its own.
+    VMID), where the vendor's units file them so; every other domain has a tag of its own.
     """
     found: dict[str, list[Place]] = {}
     known: dict[str, list[tuple[frozenset[int], str, int]]] = {}
@@ -51,9 +51,9 @@ def places_of(
             ids, stage = frozenset(each.id for each in devices), vendor.page_format.stage
             base = max((each[2] for each in here), default=0) + 1
             tag = base
-            if stage == "1" and vendor.structures is not None:
+            if stage == "1" and vendor.structures is not None and vendor.hardware.spaces_share_tag:
                 base = next((each[2] for each in here if each[1] == stage and each[0] & ids), base)
-                tag = base if told.pasid is None else vendor.structures.stage1_tag(base, told.pasid)
+                tag = vendor.structures.stage1_tag(base, told.pasid or 0)
             here.append((ids, stage, base))
             places.append(Place(name, tag, devices))
     return found

@@ -105,9 +105,8 @@ def test_refusals_are_declared(kit: Kit, at: Case) -> None:
 # -- mistakes that have to be noticed
 
 
-@pytest.mark.iommu("MUT1", each="mutant")
-def test_mutants_are_caught(kit: Kit, at: Case) -> None:
-    """A plan with the mistake breaks exactly the rules that it has to, where the hardware can be harmed by it."""
+def _tried(kit: Kit, at: Case) -> Tried:
+    """What became of a plan with the case's mistake, in the configuration or one near it that lets it happen."""
     features = at.configuration.features if at.configuration else {}
     _, nearby = kit.remembered(
         ("nearby", at.title), lambda: nearby_of(kit.registry, kit.vendor, at.format.name, features)
@@ -115,6 +114,13 @@ def test_mutants_are_caught(kit: Kit, at: Case) -> None:
     tried = asked(f"{at.title}: {at.value.id}", lambda: try_nearby(at.value, nearby))
     if not isinstance(tried, Tried):
         pytest.skip(tried)
+    return tried
+
+
+@pytest.mark.iommu("MUT1", each="mutant")
+def test_mutants_are_caught(kit: Kit, at: Case) -> None:
+    """A plan with the mistake breaks exactly the rules that it has to, where the hardware can be harmed by it."""
+    tried = _tried(kit, at)
     if tried.twin is not None and tried.twin.rules:
         fail(f"{at.title}: the right plan of {at.value.id} breaks {', '.join(tried.twin.rules)} already")
     if tried.report.rules == tried.expected and tried.expected:
@@ -130,13 +136,7 @@ def test_mutants_are_caught(kit: Kit, at: Case) -> None:
 @pytest.mark.iommu("MUT2", each="harmless")
 def test_harmless_changes_stay_harmless(kit: Kit, at: Case) -> None:
     """A plan that costs more than needed breaks nothing but E1."""
-    features = at.configuration.features if at.configuration else {}
-    _, nearby = kit.remembered(
-        ("nearby", at.title), lambda: nearby_of(kit.registry, kit.vendor, at.format.name, features)
-    )
-    tried = asked(f"{at.title}: {at.value.id}", lambda: try_nearby(at.value, nearby))
-    if not isinstance(tried, Tried):
-        pytest.skip(tried)
+    tried = _tried(kit, at)
     worse = sorted(set(tried.report.rules) - {"E1"})
     require(not worse, f"{at.title}: {at.value.sentence} ({at.value.id}) harms nobody, and breaks {', '.join(worse)}")
 

@@ -221,6 +221,9 @@ class HardwareFacts:
         queue_entries: entries of the command queue.
         event_entries: entries of the event queue.
         caches_bad_structures: a structure that is refused, or not valid, may be cached too.
+        spaces_share_tag: a host's own stage-1 tables behind one device are filed under one number of the device,
+            with each address space's beside it (DomainID and PASID, VMID and ASID); if not, each under a number of
+            its own alone (PSCID).
     """
 
     source: str
@@ -235,3 +238,4 @@ class HardwareFacts:
     queue_entries: int = 256
     event_entries: int = 128
     caches_bad_structures: bool = False
+    spaces_share_tag: bool = True

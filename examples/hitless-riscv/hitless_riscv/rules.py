@@ -55,8 +55,9 @@ def hardware(features: RiscvFeatures) -> HardwareFacts:
     A large leaf may be cached in pieces, down to pages (RISCV-LIVE-5).
     """
     return HardwareFacts(
-        "RISCV-LIVE-2, RISCV-LIVE-3, RISCV-LIVE-5, RISCV-LIVE-6, RISCV-INV-12",
+        "RISCV-LIVE-2, RISCV-LIVE-3, RISCV-LIVE-5, RISCV-LIVE-6, RISCV-INV-2, RISCV-INV-12",
         address_conflict=not features.direct_change,
         size_address_conflict=True,
         pieces_lg2=(12, 16, 21),
+        spaces_share_tag=False,
     )

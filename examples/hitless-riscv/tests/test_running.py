@@ -49,6 +49,52 @@ def test_a_guests_log(backing, tmp_path):
         assert [name for name in broken if row[name]] == []
 
 
+SPACES = """
+[guest]
+memory = "4G"
+hunk = "1G"
+backing = "separate"
+together = true
+
+[[domain]]
+name = "plain"
+vendor = "riscv"
+format = "riscv/stage1"
+units = ["one"]
+
+[[domain]]
+name = "pasid5"
+vendor = "riscv"
+format = "riscv/stage1"
+units = ["one"]
+pasid = 5
+
+[[domain]]
+name = "pasid6"
+vendor = "riscv"
+format = "riscv/stage1"
+units = ["one"]
+pasid = 6
+
+[[unit]]
+name = "one"
+vendor = "riscv"
+device = [{ id = 0x20, ats = true }]
+"""
+
+
+def test_address_spaces_of_one_device(tmp_path):
+    """Each has a PSCID of its own: what one plan invalidates is its own space's, and nothing stale stays in any."""
+    config = tmp_path / "spaces.toml"
+    config.write_text(SPACES, encoding="utf-8")
+    rows = hitless("run", ROOT / "examples" / "short.log", "--config", config, "--check", "all")["domains"]
+    assert [(row["domain"], row["pasid"]) for row in rows] == [("plain", None), ("pasid5", 5), ("pasid6", 6)]
+    for row in rows:
+        assert row["neighbour_dma"] > 10
+        broken = ("neighbour_faults", "neighbour_misrouted", "converted_misrouted", "stale_after_refresh", "conflicts")
+        assert [name for name in broken if row[name]] == []
+
+
 @pytest.mark.parametrize("scenario", ["one-page-in-2m", "merge", "ats", "nested", "raced-ad"])
 def test_scenarios(scenario):
     """No violation in any configuration, and no refusal."""

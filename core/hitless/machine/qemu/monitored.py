@@ -16,6 +16,7 @@ from attrs import define, field
 from hitless.bits import U64Array
 from hitless.errors import BadInput, BusError
 from hitless.machine.qemu.errors import EmulatorError
+from hitless.machine.qemu.lines import Lines
 from hitless.machine.qemu.qmp import Qmp
 from hitless.memory.images import Segment
 
@@ -117,7 +118,7 @@ def open_monitor(path: str) -> MonitoredMemory:
             why=error.strerror or str(error),
             do="start QEMU with -qmp unix:PATH,server=on,wait=off, and give qmp:PATH",
         ) from error
-    qmp = Qmp(link, lambda why: EmulatorError("the monitor does not do what is asked", who="qemu", why=why))
+    qmp = Qmp(Lines(link), lambda why: EmulatorError("the monitor does not do what is asked", who="qemu", why=why))
     try:
         qmp.greet()
         tree = qmp.execute("human-monitor-command", **{"command-line": "info mtree -f"})

@@ -19,6 +19,7 @@ from attrs import define, field
 from hitless.hardware.emulator import Version
 from hitless.machine.qemu.boards import Board
 from hitless.machine.qemu.errors import EmulatorError, NoEmulator
+from hitless.machine.qemu.lines import Lines
 from hitless.machine.qemu.qmp import Qmp
 from hitless.machine.qemu.qtest import Qtest
 
@@ -155,7 +156,7 @@ class QemuProcess:
         def died(what: str) -> EmulatorError:
             return _error(board, process, errors, what)
 
-        ask, control = Qtest(qtest, died), Qmp(qmp, died)
+        ask, control = Qtest(Lines(qtest), died), Qmp(Lines(qmp), died)
         version = control.greet()
         if not ask.little_endian():
             raise died("a big-endian machine")

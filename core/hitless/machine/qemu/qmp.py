@@ -1,15 +1,13 @@
 """QMP: one JSON object a line, each way."""
 
 import json
-import socket
 from collections.abc import Callable
 from typing import Any
 
-from attrs import define, field
+from attrs import define
 
 from hitless.machine.qemu.errors import EmulatorError
-
-_LARGEST = 1 << 16
+from hitless.machine.qemu.lines import Lines
 
 
 @define(eq=False)
@@ -17,13 +15,12 @@ class Qmp:
     """One connection; events that arrive between answers are let go.
 
     Args:
-        link: a connected socket, with a timeout that bounds every wait.
+        lines: of the connection.
         died: what QEMU said, for the error when it does not answer.
     """
 
-    link: socket.socket
+    lines: Lines
     died: Callable[[str], EmulatorError]
-    _rest: bytearray = field(factory=bytearray)
 
     def greet(self) -> tuple[int, int]:
         """Take the greeting; the version that it tells."""
@@ -39,7 +36,7 @@ class Qmp:
         """Do a command; what it returns."""
         asked = {"execute": command} | ({"arguments": arguments} if arguments else {})
         try:
-            self.link.sendall(json.dumps(asked).encode() + b"\n")
+            self.lines.send(json.dumps(asked))
             answer = self._object()
             while "event" in answer:
                 answer = self._object()
@@ -50,12 +47,5 @@ class Qmp:
         return answer["return"]
 
     def _object(self) -> dict[str, Any]:
-        while (end := self._rest.find(b"\n")) < 0:
-            got = self.link.recv(_LARGEST)
-            if not got:
-                raise ConnectionResetError("the connection was closed")
-            self._rest += got
-        line = bytes(self._rest[:end])
-        del self._rest[: end + 1]
-        found = json.loads(line)
+        found = json.loads(self.lines.receive())
         return found if isinstance(found, dict) else {}

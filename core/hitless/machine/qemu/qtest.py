@@ -1,14 +1,13 @@
 """The qtest protocol: reads and writes of physical addresses and I/O ports, one line each way."""
 
-import socket
 from collections.abc import Callable
 
-from attrs import define, field
+from attrs import define
 
 from hitless.machine.qemu.errors import EmulatorError
+from hitless.machine.qemu.lines import Lines
 
 _WIDTH = {8: "b", 16: "w", 32: "l", 64: "q"}
-_LARGEST = 1 << 16
 
 
 @define(eq=False)
@@ -16,13 +15,12 @@ class Qtest:
     """One connection; answers come in the order of the questions.
 
     Args:
-        link: a connected socket, with a timeout that bounds every wait.
+        lines: of the connection.
         died: what QEMU said, for the error when it does not answer.
     """
 
-    link: socket.socket
+    lines: Lines
     died: Callable[[str], EmulatorError]
-    _rest: bytearray = field(factory=bytearray)
 
     def read(self, pa: int, bits: int = 32) -> int:
         """A register, or memory."""
@@ -46,7 +44,7 @@ class Qtest:
 
     def _ask(self, line: str) -> list[str]:
         try:
-            self.link.sendall(line.encode() + b"\n")
+            self.lines.send(line)
             answer = self._line()
             while answer.startswith("IRQ"):
                 answer = self._line()
@@ -58,11 +56,4 @@ class Qtest:
         return words
 
     def _line(self) -> str:
-        while (end := self._rest.find(b"\n")) < 0:
-            got = self.link.recv(_LARGEST)
-            if not got:
-                raise ConnectionResetError("the connection was closed")
-            self._rest += got
-        line = bytes(self._rest[:end])
-        del self._rest[: end + 1]
-        return line.decode("ascii", "replace").strip()
+        return self.lines.receive().decode("ascii", "replace").strip()
