@@ -215,6 +215,15 @@ def test_bbml_0_is_refused_and_forced_ends_in_a_neighbours_fault(page_format):
     assert not row.violations
 
 
+@pytest.mark.parametrize(("scenario", "granule"), [("scattered", "4K"), ("two-plans", "64K")])
+def test_what_stands_before_a_plan_is_made_at_rest(scenario, granule):
+    """A cut that only the way to a plan needs is no refusal of the plan."""
+    features = {"bbml": 0, "granule": granule}
+    row = check_row(registry("arm_smmu"), "arm_smmu", "arm_smmu/stage2", features, scenario_named(scenario))
+    assert row.plans
+    assert (row.outcome, row.refusals) == ("ok", [])
+
+
 def test_a_smash_under_a_trusted_device_is_refused():
     """AMD: leaf and RMP entry cannot change their size at one moment; forced, the neighbours fault in between."""
     row = check_row(registry("amd"), "amd", "amd/v1", {}, scenario_named("trusted-page"))

@@ -12,9 +12,21 @@ from hitless.memory import Arena, PageAllocator
 from hitless.pagetable import READ, WRITE
 from hitless.plan import Fill, Invalidate, Release, Store, Wait, format_plan, parse_plan
 from hitless.refresh.assemble import Assembler, UnitPort
+from hitless.refresh.changes import Change, Changes
+from hitless.refresh.commands import Target
 from hitless.refresh.executor import Executor
 from hitless.refresh.planner import Planner
-from hitless.refresh.recipes import Impossible, Recipes, Scope, SplitRules, break_before_make, one_store
+from hitless.refresh.recipes import (
+    Impossible,
+    Recipe,
+    Recipes,
+    Round,
+    Scope,
+    SplitRules,
+    break_before_make,
+    new_word,
+    one_store,
+)
 from hitless.refresh.target import PlanRequest, Segment
 from run_formats import FORMATS, Raw
 
@@ -468,3 +480,45 @@ def test_unmap_remap_lays_runs_out_again(kind):
     prepared = space.planner.plan("test", request)
     assert [step.what for step in stores(prepared, "isolate")] == ["wipe"] * 8
     assert [step.what for step in stores(prepared, "refresh")] == ["map"] * 8
+
+
+def invalidated(prepared):
+    """What the commands of a plan say, in order: their targets' leaf sizes (log2), and whether pointers go too."""
+    return [step.words[2:] for _, step in prepared.plan.steps() if isinstance(step, Invalidate)]
+
+
+def test_a_later_round_invalidates_what_the_round_before_it_stored():
+    """A merge in two rounds: small leaves and their pointer go with the first, one large leaf with the second."""
+    twice = Recipe((Round(new_word, Scope.TABLE, "new"), Round(new_word, Scope.LEAF, "new")), "x")
+    recipes = Recipes(cut=LEAF, merge=twice, replace=LEAF, wipe=LEAF, map=NONE, prune=TABLE)
+    space = Space(FORMATS["copies"](), recipes, sizes=(12, 16))
+    home = lead(0, 16, 0x100)
+    space.change([(0, 16)], home)
+    space.change([(3, 4)], {**home, 3: (0x999, 1)})
+    merged = space.change([(3, 4)], home, merge=True)
+    assert space.sizes(0, 16) == [16]
+    assert invalidated(merged)[-2][1] == 1
+    assert invalidated(merged)[-1] == (16, 0)
+
+
+def test_what_goes_before_is_not_owed_again_where_the_owner_has_changed():
+    """Only what lies wholly inside what resize, cut or wipe takes away; a placed or merged leaf takes nothing."""
+
+    def change(kind, first, last):
+        return Change(kind, 0x100, 0, first << 12, 1, 3, Target(first << 12, (last << 12) - 1, 12, 0, True))
+
+    def owed(first, last):
+        return Target(first << 12, (last << 12) - 1, 12, 0, False)
+
+    changes = Changes(
+        resize=[change("resize", 16, 32)],
+        cut=[change("cut", 0, 64), change("cut", 100, 110)],
+        wipe=[change("wipe", 200, 201)],
+        place=[change("map", 300, 310)],
+        merge=[change("merge", 400, 416)],
+    )
+    gone = [owed(40, 41), owed(60, 64), owed(100, 110), owed(200, 201)]
+    stay = [owed(60, 65), owed(99, 101), owed(110, 111), owed(300, 301), owed(400, 401)]
+    changes.owed = sorted(gone + stay)
+    changes.settle()
+    assert changes.owed == sorted(stay)
