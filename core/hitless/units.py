@@ -5,6 +5,7 @@ plain ints at run time. Ranges are half-open; the end of a 64-bit space is 2**64
 """
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple, NewType
 
 from hitless.errors import BadInput
@@ -99,3 +100,14 @@ def align_up(address: int, size_lg2: int) -> int:
 def aligned_lg2(value: int) -> int:
     """The largest n for which the value is a multiple of 2**n; 64 for 0."""
     return (value & -value).bit_length() - 1 if value else 64
+
+
+def joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Half-open ranges, sorted, with those that overlap or touch as one."""
+    found: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return found

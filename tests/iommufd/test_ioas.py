@@ -12,8 +12,8 @@ from hitless.guest_memfd.guest import GUEST, HOST
 from hitless.guest_memfd.slots import Slot, Slots
 from hitless.hardware.dma import DmaEngine, Lane
 from hitless.iommufd import Area, Domain, Ioas
-from hitless.iommufd.ioas import joined
 from hitless.pagetable import translate
+from hitless.units import joined
 from stand import PAGE, K, M, Stand
 
 VENDORS = ("amd", "intel", "arm_smmu")

@@ -23,8 +23,8 @@ HEAD = """# What is hitless, vendor by vendor
 
 What each vendor's hardware lets a plan do to a live entry, what it does not, and why. This page is made from what the
 plugins declare, which is what the planner, the running model and the [checker](checker.md) read;
-`python -m hitless.check.facts_page docs/hitless-per-vendor.md` writes it anew. Ids such as AMD-INV-2 are those of the
-[facts](facts/README.md), N1 and its kind those of the [rules](rules.md).
+`python -m hitless.check.facts_page docs/hitless-per-vendor.md {vendors}` writes it anew. Ids such as
+AMD-INV-2 are those of the [facts](facts/README.md), N1 and its kind those of the [rules](rules.md).
 
 *Hitless* is said of neighbours: DMA to a page that is not in conversion never faults and never lands elsewhere. *Broken
 meanwhile* says that the entry itself is empty for a while: nothing but what converts may lie below it.
@@ -46,7 +46,7 @@ _TRIED = ("one-page-in-1g", "merge", "trusted-page", "trusted-2m")
 
 def facts_page(registry: VendorRegistry) -> str:
     """The whole page, for all vendors of a registry."""
-    parts = [HEAD]
+    parts = [HEAD.format(vendors=" ".join(sorted(registry.vendors)))]
     for name in sorted(registry.vendors):
         parts.append(f"## {name}\n\n{getattr(registry.vendors[name].plugin, 'title', name)}\n")
         for page_format in registry.format_names(name):

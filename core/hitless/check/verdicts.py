@@ -10,7 +10,7 @@ from hitless.check.held import Held
 from hitless.check.subject import Subject
 from hitless.ownership import Ownership, OwnerTable, Verdict
 from hitless.plan import Own
-from hitless.units import SPACE, align_down, align_up
+from hitless.units import SPACE, align_down, align_up, joined
 
 
 @define(eq=False)
@@ -105,14 +105,4 @@ class Verdicts:
             a, b = max(start, low), min(end, high)
             if a < b:
                 found.append((iova + a - start, iova + b - start))
-        return _joined(found)
-
-
-def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
-    for start, end in sorted(ranges):
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(end, found[-1][1]))
-        else:
-            found.append((start, end))
-    return found
+        return joined(found)

@@ -22,7 +22,7 @@ INDEX = """# Layouts
 
 Every bit of every page table entry, structure, command and event that a vendor's plugin declares. The pages are made
 from those declarations, which the walker, the model, the checker and [`hitless explain`](../command-line.md) read too;
-`python -m hitless.explain.tables docs/layouts` writes them anew.
+`python -m hitless.explain.tables docs/layouts {vendors}` writes them anew.
 
 Bits count from bit 0 of the first 64-bit word. Every bit of a layout belongs to exactly one field, whose role says what
 it is to hardware: `value`; `reserved`, which must hold what the table says; `ignored`; `hardware`, which hardware may
@@ -51,7 +51,9 @@ def index_page(registry: VendorRegistry) -> str:
         )
         for name in sorted(registry.vendors)
     ]
-    return INDEX + _table(("vendor", "", "page formats and structures, as `hitless explain` names them"), rows)
+    return INDEX.format(vendors=" ".join(sorted(registry.vendors))) + _table(
+        ("vendor", "", "page formats and structures, as `hitless explain` names them"), rows
+    )
 
 
 def layouts_page(registry: VendorRegistry, name: str) -> str:

@@ -14,7 +14,7 @@ from hitless.guest_memfd.conversion import ChangeRun, Conversion
 from hitless.guest_memfd.intervals import IntervalMap
 from hitless.guest_memfd.notifier import Notifier, Prepared, Watcher
 from hitless.guest_memfd.slots import Slots
-from hitless.units import PAGE, PAGE_LG2, align_down, align_up, size_text
+from hitless.units import PAGE, PAGE_LG2, align_down, align_up, joined, size_text
 
 
 class GuestRun(NamedTuple):
@@ -193,7 +193,7 @@ class GuestMemfd:
                 ]
         if not runs:
             return None
-        return Conversion(next(self._numbers), _joined((r.start, r.end) for r in runs), owner, tuple(runs))
+        return Conversion(next(self._numbers), tuple(joined((r.start, r.end) for r in runs)), owner, tuple(runs))
 
     def _admit(self, ranges: Sequence[tuple[int, int]], owner: int) -> tuple[Conversion, tuple[int, int]] | None:
         """Prepare, as soon as no conversion under way stores to a common entry."""
@@ -248,7 +248,7 @@ class GuestMemfd:
             self._change_owners(conversion)
         except OwnerChangeRefused as error:
             refusal = error
-            conversion.done = _joined(error.done)
+            conversion.done = tuple(joined(error.done))
         with self._gate:
             for start, end in conversion.done:
                 self.set_owner(start, end, conversion.owner)
@@ -262,17 +262,6 @@ class GuestMemfd:
             self.held += conversion.runs
         if refusal is not None:
             raise refusal
-
-
-def _joined(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Sorted ranges with adjacent ones as one."""
-    found: list[tuple[int, int]] = []
-    for start, end in sorted(ranges):
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(end, found[-1][1]))
-        else:
-            found.append((start, end))
-    return tuple(found)
 
 
 __all__ = ["GUEST", "HOST", "GuestMemfd", "GuestRun"]

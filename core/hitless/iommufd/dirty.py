@@ -13,11 +13,11 @@ from hitless.bits import U64Array, keep
 from hitless.errors import HitlessError
 from hitless.guest_memfd.conversion import Conversion
 from hitless.iommufd.domain import Domain
-from hitless.iommufd.ioas import joined
 from hitless.pagetable import Level, tables
 from hitless.refresh.assemble import Assembler
 from hitless.refresh.changes import Change
 from hitless.refresh.commands import Target
+from hitless.units import joined
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -73,7 +73,7 @@ class DirtyTracker:
             domain.executor.run(domain.planner.assembler.clean(changes))
             found = [(change.target.first, change.target.last + 1) for change in changes] + self._converted
             self._converted = []
-        return joined(found)
+        return tuple(joined(found))
 
     def stop(self) -> None:
         """Leaves join again as far as they may."""

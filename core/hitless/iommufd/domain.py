@@ -18,7 +18,7 @@ from hitless.hardware.translator import Attachment
 from hitless.hardware.unit import Unit
 from hitless.hardware.vendor import Vendor
 from hitless.iommufd.attach import Behind, attach_all, check_nesting, detach_all, found_for, ports_for
-from hitless.iommufd.ioas import Ioas, joined
+from hitless.iommufd.ioas import Ioas
 from hitless.iommufd.layout import rules_under, runs_of, segments
 from hitless.iommufd.live import adopt, lead_to
 from hitless.iommufd.nested import GuestStage
@@ -35,7 +35,7 @@ from hitless.refresh.executor import Executor
 from hitless.refresh.grow import Root
 from hitless.refresh.planner import Planner, Prepared, give_back
 from hitless.refresh.target import PlanRequest, Segment
-from hitless.units import PAGE_LG2, SPACE, align_down
+from hitless.units import PAGE_LG2, SPACE, align_down, joined
 
 
 @frozen
@@ -229,7 +229,7 @@ class Domain:
         """The IOVA ranges that lead into guest physical ranges."""
         if self.ioas is None:
             return tuple(ranges)
-        return joined(each for start, end in ranges for each in self.ioas.iovas(start, end))
+        return tuple(joined(each for start, end in ranges for each in self.ioas.iovas(start, end)))
 
     def owner(self, iova: int, conversion: Conversion | None) -> int | None:
         """Who owns the page behind an IOVA, now or after a conversion; None: there is no memory."""

@@ -74,14 +74,3 @@ class Ioas:
         """The guest physical ranges that an IOVA range leads to."""
         for area in self.inside(start, end):
             yield area.gpa, area.gpa + area.size
-
-
-def joined(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Ranges sorted, with those that overlap or touch as one."""
-    found: list[tuple[int, int]] = []
-    for start, end in sorted(ranges):
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(end, found[-1][1]))
-        else:
-            found.append((start, end))
-    return tuple(found)

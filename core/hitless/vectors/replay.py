@@ -14,6 +14,7 @@ from hitless.refresh.executor import Executor
 from hitless.refresh.planner import Planner
 from hitless.refresh.recipes import Recipes, Scope, SplitRules, one_store
 from hitless.refresh.target import PlanRequest, Segment
+from hitless.units import joined
 from hitless.vectors.recording import Case, Op
 
 _ARENA_BYTES = 1 << 28
@@ -197,7 +198,7 @@ class Replay:
                 for pa, word in zip(entries, words, strict=True):
                     self.arena.store(pa, word & ~ones | zeros)
         recorded = [(iova, iova + size) for iova, size in op.dirty]
-        if _joined(found) == _joined(recorded):
+        if joined(found) == joined(recorded):
             return ""
         return f"dirty is {_ranges(sorted(found))}, not {_ranges(recorded)}"
 
@@ -224,16 +225,6 @@ def replayed(fmt: PageFormat, case: Case, config: dict[str, Any]) -> "Iterator[t
             yield number, replay, replay.do(op)
     finally:
         replay.close()
-
-
-def _joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
-    for start, end in sorted(ranges):
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(end, found[-1][1]))
-        else:
-            found.append((start, end))
-    return found
 
 
 def _ranges(ranges: Sequence[tuple[int, int]]) -> str:

@@ -34,7 +34,7 @@ MISTAKES: Mapping[int, str] = {
     19: "Requests in flight are not drained.",
     20: "Children that differ are merged.",
     21: "The owner table changes without its own invalidation.",
-    22: "A leaf of a size that the hardware does not take: AMD's 512 GiB.",
+    22: "A leaf of a size that the hardware does not take.",
     23: "A truncate is treated as a refresh.",
     24: "In place: nothing is invalidated after the owner change, because no entry changed.",
     25: "A second unit, tag, function, or address space is forgotten.",
@@ -130,7 +130,8 @@ What goes wrong when live IOMMU tables are changed, and for each format the muta
 with one thing wrong, each of which has to break exactly the rules that it is expected to break ([rules](rules.md)).
 Where hardware or policy leaves no room for a mistake, the reason stands in the mutants' place. Core's mutants begin
 with `generic.`, a vendor's own with its name. They run with the default features, or with the nearest ones that let
-the mistake happen. This page is made from the mutants themselves, by `python -m hitless.check.mutants`.
+the mistake happen. This page is made from the mutants themselves, by
+`python -m hitless.check.mutants {vendors}`.
 """
 
 
@@ -142,7 +143,7 @@ def page(registry: VendorRegistry, vendors: Sequence[str]) -> str:
         for name in registry.format_names(vendor)
         for cell in cells_of(registry, vendor, name)
     ]
-    return "\n".join([_HEAD, *_sections(cells)])
+    return "\n".join([_HEAD.format(vendors=" ".join(vendors)), *_sections(cells)])
 
 
 def _sections(cells: Sequence[Cell]) -> Iterator[str]:

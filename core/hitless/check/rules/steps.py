@@ -1,7 +1,7 @@
 """K1, R1, W1, A1, M1, H1, E1, T1: what steps store, submit, free and leave behind."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 from attrs import define, field
@@ -17,7 +17,7 @@ from hitless.pagetable import WRITE
 from hitless.plan import Fill, Invalidate, Own, Release, Store, Wait
 from hitless.refresh.commands import Target, aligned_blocks, join_targets
 from hitless.refresh.levels import table_levels
-from hitless.units import WORD_MAX, align_down, align_up, lg2_text
+from hitless.units import WORD_MAX, align_down, align_up, joined, lg2_text
 
 
 class NoConflict(Rule):
@@ -253,7 +253,7 @@ class SmallestCommand(Rule):
                 self._compare(engine, step, effect, needed)
 
     def _compare(self, engine: Engine, step: Invalidate, drops: Drops, needed: "_Needed") -> None:
-        needed.commanded.append((drops.first, drops.last))
+        needed.commanded.append((drops.first, drops.last + 1))
         if engine.subject.together or (drops.device is not None and engine.places.nested):
             return  # one plan's command may do for the other; a device of a nested guest has addresses of its own
         if engine.rooting.moves_behind(step.unit):
@@ -306,30 +306,19 @@ class _Needed:
     def covers(self, first: int, last: int) -> bool:
         """Whether all of a range (inclusive) is needed."""
         if self._joined is None:
-            self._joined = _joined((target.first, target.last) for target in self.targets)
+            self._joined = joined((target.first, target.last + 1) for target in self.targets)
         return _inside(self._joined, first, last)
 
     def waited(self) -> None:
         """Forget what commands covered wholly."""
-        commanded = _joined(self.commanded)
+        commanded = joined(self.commanded)
         stay = {target for target in self.targets if not _inside(commanded, target.first, target.last)}
         self.targets, self.commanded, self._joined = stay, [], None
 
 
-def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Inclusive ranges, sorted, with adjacent ones as one."""
-    found: list[tuple[int, int]] = []
-    for low, high in sorted(ranges):
-        if found and low <= found[-1][1] + 1:
-            found[-1] = (found[-1][0], max(high, found[-1][1]))
-        else:
-            found.append((low, high))
-    return found
-
-
-def _inside(joined: list[tuple[int, int]], first: int, last: int) -> bool:
-    at = bisect_right(joined, (first, WORD_MAX << 1)) - 1
-    return at >= 0 and joined[at][0] <= first and last <= joined[at][1]
+def _inside(ranges: list[tuple[int, int]], first: int, last: int) -> bool:
+    at = bisect_right(ranges, (first, WORD_MAX << 1)) - 1
+    return at >= 0 and ranges[at][0] <= first and last < ranges[at][1]
 
 
 @define(eq=False)
