@@ -27,7 +27,7 @@ from hitless.iommufd.performing import Performer
 from hitless.memory import PageAllocator, PhysicalMemory
 from hitless.ownership import Ownership, OwnerTable, Policy
 from hitless.pagetable import READ, WRITE
-from hitless.plan import Plan, Step
+from hitless.plan import Plan, PlanStep
 from hitless.refresh.assemble import Assembler
 from hitless.refresh.changes import Changes
 from hitless.refresh.commands import Words
@@ -297,7 +297,7 @@ class Domain:
     def own(self, conversion: Conversion) -> None:
         """Change the owner table for what guest_memfd has changed."""
         prepared = self._pending[conversion.number]
-        steps: Sequence[Step] = prepared.plan.own
+        steps: Sequence[PlanStep] = prepared.plan.own
         if not conversion.complete:
             owners = DomainOwners(self, conversion, _clipped(conversion.runs, conversion.done))
             steps = owners.choreography(self.owners, prepared.changes).own

@@ -108,7 +108,7 @@ def plan_move(
     rounds = unit.plan_change(entry, what)
     if what == "replace" and sum(isinstance(step, StoreStructure) for each in rounds for step in each.stores) > 1:
         rounds = _by_way_of_nowhere(unit, attachment, entry)
-    return Plan(here.name, isolate=joined_rounds([rounds])), unit, attachment
+    return Plan(here.name, isolate=[*joined_rounds([rounds])]), unit, attachment
 
 
 def _by_way_of_nowhere(unit: Unit, attachment: Attachment, entry: StructureEntry) -> list[Round]:

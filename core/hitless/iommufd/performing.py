@@ -8,7 +8,20 @@ from attrs import define
 from hitless.errors import CallFailed, UnitTimeout
 from hitless.guest_memfd.conversion import Conversion
 from hitless.pagetable import tables_below
-from hitless.plan import Barrier, Call, Clean, Invalidate, Own, Release, Step, Store, Wait
+from hitless.plan import (
+    Barrier,
+    Call,
+    Clean,
+    Invalidate,
+    Invalidates,
+    Own,
+    Owns,
+    PlanStep,
+    Release,
+    Store,
+    Stores,
+    Wait,
+)
 from hitless.refresh.changes import Change
 from hitless.refresh.planner import Prepared
 
@@ -22,7 +35,7 @@ class Performer:
 
     domain: "Domain"
 
-    def run(self, steps: Sequence[Step], prepared: Prepared, conversion: Conversion | None = None) -> str:
+    def run(self, steps: Sequence[PlanStep], prepared: Prepared, conversion: Conversion | None = None) -> str:
         """Do a section of a plan. What firmware said when it refused a call without doing any of it; else empty.
 
         Nothing is stored after such a refusal: what was replaced before is invalidated and waited for, and tables
@@ -73,7 +86,7 @@ class Performer:
         changes = prepared.changes.cut_together
         return [table for change in changes if not self._done(change) for table in self._tables(change, change.new)]
 
-    def _freeing(self, steps: Sequence[Step], prepared: Prepared) -> Iterator[Step]:
+    def _freeing(self, steps: Sequence[PlanStep], prepared: Prepared) -> Iterator[PlanStep]:
         """The Releases of steps that are not done, without tables that are linked still."""
         merges = [*prepared.changes.merge_together, *prepared.changes.merge]
         left = [change for change in merges if not self._done(change)]
@@ -106,33 +119,33 @@ class Performer:
             conversion.fenced.append((name, blocked))
 
 
-def _changes_owners(steps: Sequence[Step]) -> bool:
+def _changes_owners(steps: Sequence[PlanStep]) -> bool:
     """Whether it is the section in which owners change: what the guest was told by then cannot be taken back."""
-    return any(isinstance(step, Own) for step in steps)
+    return any(isinstance(step, Own | Owns) for step in steps)
 
 
-def _only_closes(step: Step) -> bool:
+def _only_closes(step: PlanStep) -> bool:
     """Whether a step is a call that only invalidates and waits: without it, what was replaced stays in use."""
     return isinstance(step, Call) and all(isinstance(effect, Invalidate | Wait) for effect in step.effects)
 
 
-def _open(steps: Sequence[Step]) -> bool:
+def _open(steps: Sequence[PlanStep]) -> bool:
     """Whether something was replaced that nothing has been waited for yet."""
     for step in reversed(steps):
         if isinstance(step, Wait) or _only_closes(step):
             return False
-        if isinstance(step, Store | Call):
+        if isinstance(step, Store | Stores | Call):
             return True
     return False
 
 
-def _round(steps: Sequence[Step]) -> list[Step]:
+def _round(steps: Sequence[PlanStep]) -> list[PlanStep]:
     """What closes the round that steps begin in the middle of."""
-    closing: list[Step] = []
+    closing: list[PlanStep] = []
     for step in steps:
-        if isinstance(step, Clean | Invalidate | Wait | Barrier) or _only_closes(step):
+        if isinstance(step, Clean | Invalidate | Invalidates | Wait | Barrier) or _only_closes(step):
             closing.append(step)
-        elif isinstance(step, Store | Call):
+        elif isinstance(step, Store | Stores | Call):
             if closing:
                 break
         else:
@@ -143,11 +156,11 @@ def _round(steps: Sequence[Step]) -> list[Step]:
 class _Progress:
     """Iterates over steps and knows how many were begun."""
 
-    def __init__(self, steps: list[Step]) -> None:
+    def __init__(self, steps: list[PlanStep]) -> None:
         self._steps = steps
         self.count = 0
 
-    def __iter__(self) -> Iterator[Step]:
+    def __iter__(self) -> Iterator[PlanStep]:
         for step in self._steps:
             self.count += 1
             yield step

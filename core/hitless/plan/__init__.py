@@ -1,7 +1,8 @@
 """Plans: everything that one conversion will do, as data, in order; and their text form."""
 
+from hitless.plan.bulk import Bulk, Fills, Folds, Invalidates, Owns, PlanStep, Stores, singles
+from hitless.plan.plan import SECTIONS, Plan, Section
 from hitless.plan.steps import (
-    SECTIONS,
     Barrier,
     Call,
     Clean,
@@ -10,9 +11,7 @@ from hitless.plan.steps import (
     Fold,
     Invalidate,
     Own,
-    Plan,
     Release,
-    Section,
     Step,
     Store,
     StoreStructure,
@@ -24,22 +23,30 @@ from hitless.plan.text import format_plan, format_step, parse_plan
 __all__ = [
     "SECTIONS",
     "Barrier",
+    "Bulk",
     "Call",
     "Clean",
     "Fill",
     "FillRun",
+    "Fills",
     "Fold",
+    "Folds",
     "Invalidate",
+    "Invalidates",
     "Own",
+    "Owns",
     "Plan",
+    "PlanStep",
     "Release",
     "Section",
     "Step",
     "Store",
     "StoreStructure",
+    "Stores",
     "Wait",
     "effects_of",
     "format_plan",
     "format_step",
     "parse_plan",
+    "singles",
 ]

@@ -6,12 +6,9 @@ mutation tests, which are meant to.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from attrs import define, field
-
-Section: TypeAlias = Literal["prepare", "isolate", "own", "refresh"]
-SECTIONS: tuple[Section, ...] = ("prepare", "isolate", "own", "refresh")
 
 
 class FillRun(NamedTuple):
@@ -204,25 +201,3 @@ def effects_of(steps: Iterable[Step]) -> Iterator[Step]:
             yield from step.effects
         else:
             yield step
-
-
-@define
-class Plan:
-    """The steps of one notifier for one conversion, by section."""
-
-    notifier: str
-    prepare: list[Step] = field(factory=list)
-    isolate: list[Step] = field(factory=list)
-    own: list[Step] = field(factory=list)
-    refresh: list[Step] = field(factory=list)
-
-    def section(self, name: Section) -> list[Step]:
-        """The steps of one section, in order."""
-        steps: list[Step] = getattr(self, name)
-        return steps
-
-    def steps(self) -> Iterator[tuple[Section, Step]]:
-        """All steps in order, with their section."""
-        for name in SECTIONS:
-            for step in self.section(name):
-                yield name, step

@@ -35,8 +35,9 @@ import re
 from collections.abc import Iterable
 
 from hitless.errors import BadInput
+from hitless.plan.bulk import singles
+from hitless.plan.plan import SECTIONS, Plan, Section
 from hitless.plan.steps import (
-    SECTIONS,
     Barrier,
     Call,
     Clean,
@@ -45,9 +46,7 @@ from hitless.plan.steps import (
     Fold,
     Invalidate,
     Own,
-    Plan,
     Release,
-    Section,
     Step,
     Store,
     StoreStructure,
@@ -122,7 +121,7 @@ def format_plan(plan: Plan) -> str:
         steps = plan.section(name)
         if steps:
             lines.append(f"[{name}]")
-            lines += [format_step(step) for step in steps]
+            lines += [format_step(step) for step in singles(steps)]
     return "\n".join(lines) + "\n"
 
 

@@ -17,12 +17,14 @@ from hitless.plan import (
     Fold,
     Invalidate,
     Own,
+    PlanStep,
     Release,
     Step,
     Store,
     StoreStructure,
     Wait,
     format_step,
+    singles,
 )
 from hitless.refresh.build import Tables
 from hitless.refresh.commands import Words
@@ -110,7 +112,7 @@ class Executor:
     counters: Counters = field(factory=Counters)
     left: list[Call] = field(factory=list)
 
-    def run(self, steps: Iterable[Step]) -> None:
+    def run(self, steps: Iterable[PlanStep]) -> None:
         """Do the steps in order.
 
         Raises:
@@ -119,7 +121,7 @@ class Executor:
             OwnerChangeRefused: from an Own step.
             CallFailed: a call was refused, or never done.
         """
-        for step in steps:
+        for step in singles(steps):
             self.between(step)
             self._do(step)
         self.between(None)

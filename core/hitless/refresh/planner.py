@@ -88,7 +88,7 @@ class Planner:
             before, own, after = request.owners.change(changes, isolate)
             plan = Plan(
                 name,
-                assembler.prepare(builder.fills),
+                [*assembler.prepare(builder.fills)],
                 [*growing, *isolate, *before],
                 list(own),
                 [*after, *assembler.refresh(changes, request.owners)],

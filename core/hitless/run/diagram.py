@@ -17,6 +17,7 @@ from hitless.plan import (
     Store,
     Wait,
     effects_of,
+    singles,
 )
 from hitless.units import lg2_text
 
@@ -33,7 +34,7 @@ def diagram(plan: Plan, vendor: Vendor) -> str:
     """A plan's diagram; many steps of one kind in a row are one arrow."""
     lines = ["sequenceDiagram", "  participant H as host", *_others(plan)]
     for name in SECTIONS:
-        steps = plan.section(name)
+        steps = list(singles(plan.section(name)))
         if steps:
             lines.append(f"  Note over H: {_SECTION[name]}")
             lines += (f"  {line}" for line in _lines(steps, vendor))

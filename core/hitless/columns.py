@@ -1,0 +1,94 @@
+"""Many rows of one kind as columns, a uint64 array each: what batches work on instead of lists of objects."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Generic, Self, TypeVar, overload
+
+import numpy as np
+from attrs import define, fields
+
+from hitless.bits import U64Array, as_words
+
+R = TypeVar("R")
+
+
+@define(eq=False)
+class Columns(Sequence[R], Generic[R]):
+    """Rows of one kind, each column an array of one length; a row is made when somebody asks for it.
+
+    A class lists its columns as attrs fields and says in :meth:`_rows` how a row is made of Python ints. Ends of ranges
+    are columns named ``last``, inclusive, since the end of a 64-bit space is 2**64.
+    """
+
+    @abstractmethod
+    def _rows(self) -> Iterator[R]:
+        """Every row, in order."""
+
+    def _columns(self) -> list[U64Array]:
+        return [getattr(self, each.name) for each in fields(type(self))]
+
+    def take(self, which: "np.ndarray[tuple[int, ...], np.dtype[np.generic]] | slice") -> Self:
+        """The rows that an index array, a mask or a slice picks."""
+        return type(self)(*(each[which] for each in self._columns()))
+
+    def __len__(self) -> int:
+        return len(self._columns()[0])
+
+    def __iter__(self) -> Iterator[R]:
+        return self._rows()
+
+    @overload
+    def __getitem__(self, at: int) -> R: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Self: ...
+
+    def __getitem__(self, at: int | slice) -> R | Self:
+        if isinstance(at, slice):
+            return self.take(at)
+        index = at + len(self) if at < 0 else at
+        if not 0 <= index < len(self):
+            raise IndexError(f"row {at} of {len(self)}")
+        return next(self.take(slice(index, index + 1))._rows())  # noqa: SLF001 - its own class
+
+    def __eq__(self, other: object) -> bool:
+        """Equal to any sequence of the same rows."""
+        if isinstance(other, Columns | tuple | list):
+            return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@define(eq=False)
+class Ranges(Columns[tuple[int, int]]):
+    """Ranges; a row is half-open: (start, end)."""
+
+    start: U64Array
+    last: U64Array
+
+    def _rows(self) -> Iterator[tuple[int, int]]:
+        return ((start, last + 1) for start, last in zip(self.start.tolist(), self.last.tolist(), strict=True))
+
+    @classmethod
+    def of(cls, ranges: Iterable[tuple[int, int]]) -> "Ranges":
+        """Columns of half-open ranges."""
+        found = list(ranges)
+        return cls(words(start for start, _ in found), words(end - 1 for _, end in found))
+
+    def joined(self) -> "Ranges":
+        """Sorted ranges (by start), with those that overlap or touch as one."""
+        if not len(self):
+            return self
+        reach = np.maximum.accumulate(self.last)
+        fresh = np.ones(len(self), dtype=bool)
+        # Before the last word of the space there is always room for one more.
+        fresh[1:] = (self.start[1:] > reach[:-1]) & (self.start[1:] - reach[:-1] > np.uint64(1))
+        firsts = np.flatnonzero(fresh)
+        ends = np.append(firsts[1:], len(self)) - 1
+        return Ranges(self.start[firsts], reach[ends])
+
+
+def words(values: Iterable[int]) -> U64Array:
+    """A uint64 array of ints."""
+    return as_words(np.fromiter(values, dtype=np.uint64))
