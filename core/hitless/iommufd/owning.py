@@ -39,6 +39,7 @@ class DomainOwners:
     domain: "Domain"
     conversion: Conversion | None = None
     runs: Sequence[ChangeRun] = ()
+    plain: bool = False
 
     @property
     def _carries_all(self) -> bool:
