@@ -154,7 +154,7 @@ class PageFormat(ABC):
         """The word of the first entry of a leaf of one of ``leaf_sizes``; see :meth:`run_step`."""
 
     @abstractmethod
-    def table(self, level: int, child_pa: int) -> int:
+    def table(self, level: int, child_pa: W) -> W:
         """A pointer, in a table of this level, to a table one level below."""
 
     @abstractmethod
@@ -182,7 +182,7 @@ class PageFormat(ABC):
         """What is added to a word from one entry of a run to the next; 0: all entries are equal."""
         return 0
 
-    def child_level(self, word: int, level: int) -> int:
+    def child_level(self, word: W, level: int) -> W | int:
         """Level of the table that a pointer points to."""
         return level - 1
 
