@@ -39,7 +39,7 @@ def refresh(assembler: Assembler, changes: BatchChanges) -> list[PlanStep]:
 
 def _stage(assembler: Assembler, stage: Stage, owed: Targets | None = None) -> Iterator[PlanStep]:
     """The rounds of one stage: all first stores, what closes them, all second stores, ..."""
-    recipes = [assembler.recipe(batch[0]) for batch in stage.batches]
+    recipes = [assembler.recipe(batch.first) for batch in stage.batches]
     words = [batch.old for batch in stage.batches]
     rounds = max((len(recipe.rounds) for recipe in recipes), default=1 if owed else 0)
     for number in range(rounds):
@@ -82,7 +82,9 @@ def _stores(
     what = batch.kind if len(recipe.rounds) == 1 else f"{batch.kind}-{number + 1}"
     level = batch.level.number
     folds = _folding(batch, word)
-    for which, bits in _by_hardware(assembler, expected, level):
+    # All entries of a batch are leaves, pointers or empty at first; what an earlier round stored may be anything.
+    known = [(None, hardware_bits(assembler.fmt, int(expected[0]), level))] if number == 0 else None
+    for which, bits in known or _by_hardware(assembler, expected, level):
         if which is None:
             yield Stores(what, level, bits, batch.pa, expected, word, batch.iova, folds)
         else:

@@ -89,6 +89,12 @@ def find(values: U64Array, wanted: U64Array, shift: int) -> Index:
     return found
 
 
+def single(lo: int, start: U64Array, last: U64Array) -> bool:
+    """Whether each span is just one entry of 2**lo bytes."""
+    ones = u64((1 << lo) - 1)
+    return bool((last - start == ones).all()) and not np.bitwise_or.reduce(start, initial=u64(0)) & ones
+
+
 class Middles(NamedTuple):
     """Spans parted into aligned middles and rests.
 
