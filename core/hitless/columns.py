@@ -80,6 +80,8 @@ class Ranges(Columns[tuple[int, int]]):
         """Sorted ranges (by start), with those that overlap or touch as one."""
         if not len(self):
             return self
+        if len(self) == 1 or (self.start[1] and (self.last[:-1] < self.start[1:] - np.uint64(1)).all()):
+            return self
         reach = np.maximum.accumulate(self.last)
         fresh = np.ones(len(self), dtype=bool)
         # Before the last word of the space there is always room for one more.
