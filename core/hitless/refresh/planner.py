@@ -116,7 +116,7 @@ class Planner:
 
     def _many(self, request: PlanRequest) -> bool:
         """Whether a request is large enough for columns, and asks for nothing that they do not handle."""
-        if request.segments is None or request.remap or request.merge or not request.owners.plain:
+        if request.segments is None or request.remap or not request.owners.plain:
             return False
         ranges = request.ranges
         if len(ranges) < self.batch_ranges and sum(end - start for start, end in ranges) >> PAGE_LG2 < self.batch_pages:
