@@ -1,7 +1,7 @@
 """The interval map against a plain list with one value per place."""
 
 import random
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 import pytest
@@ -188,11 +188,12 @@ VALUES = st.integers(0, 2)
 def batches(draw):
     """Sorted, disjoint ranges, some of them adjacent, each with a value."""
     cuts = sorted(draw(st.sets(st.integers(0, END), max_size=24)))
-    pairs = [pair for pair in zip(cuts, cuts[1:], strict=False) if draw(st.booleans())]
+    pairs = [pair for pair in pairwise(cuts) if draw(st.booleans())]
     return [(*pair, draw(VALUES)) for pair in pairs]
 
 
 def words(values) -> np.ndarray:
+    """A uint64 array."""
     return np.array(list(values), dtype=np.uint64)
 
 

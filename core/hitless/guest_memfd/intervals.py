@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hitless.bits import BoolArray, U64Array, as_words
+from hitless.bits import BoolArray, U64Array
+from hitless.columns import words
 
 SPACE_END = 1 << 52
 """Pages of a 64-bit space."""
@@ -96,7 +97,8 @@ class IntervalMap:
         """Give each of many ranges a value: sorted, disjoint, none empty.
 
         Args:
-            starts, ends: half-open ranges.
+            starts: of half-open ranges.
+            ends: of the same.
             values: one for each, or one for all.
         """
         if not len(starts):
@@ -139,7 +141,7 @@ class IntervalMap:
         """The runs of ``[start, end)`` as arrays, where each starts and its value; the first starts at ``start``."""
         self._check(start, end)
         if start == end:
-            return as_words([]), as_words([])
+            return words(()), words(())
         chunk = bisect_right(self._firsts, start) - 1
         beyond = bisect_left(self._firsts, end, chunk)
         starts, values = self._views(chunk, beyond)
@@ -157,13 +159,13 @@ class IntervalMap:
     def runs_at(self, places: U64Array) -> tuple[U64Array, U64Array]:
         """Of the runs that hold many places, in any order: where each ends, and its value."""
         if not len(places):
-            return as_words([]), as_words([])
+            return words(()), words(())
         low, high = int(places.min()), int(places.max())
         self._check(low, high + 1)
         chunk, beyond = bisect_right(self._firsts, low) - 1, bisect_right(self._firsts, high)
         if len(places) * _ONE_BY_ONE < (beyond - chunk) * (_CHUNK // 2):
             found = [self._run(at) for at in places.tolist()]
-            return as_words([end for _, end, _ in found]), as_words([value for _, _, value in found])
+            return words(end for _, end, _ in found), words(value for _, _, value in found)
         starts, values = self._views(chunk, beyond)
         stop = self._firsts[beyond] if beyond < len(self._firsts) else self._end
         after = np.searchsorted(starts, places, "right")
