@@ -1,6 +1,6 @@
 """Backing: which physical page an offset has while the host, or the guest, owns it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -25,7 +25,7 @@ class Backing(Protocol):
     def pa(self, offset: int, owner: int) -> int:
         """Physical address of an offset while ``owner`` owns it."""
 
-    def runs(self, start: int, end: int, owner: int) -> Iterator[tuple[int, int, int]]:
+    def runs(self, start: int, end: int, owner: int) -> Iterable[tuple[int, int, int]]:
         """Physically contiguous runs (start, end, pa) of an offset range with one owner."""
 
     def pas(self, offsets: U64Array, owners: U64Array) -> U64Array:
@@ -49,8 +49,8 @@ class InPlace:
     def pa(self, offset: int, owner: int) -> int:
         return self.base_pa + offset
 
-    def runs(self, start: int, end: int, owner: int) -> Iterator[tuple[int, int, int]]:
-        yield start, end, self.base_pa + start
+    def runs(self, start: int, end: int, owner: int) -> Iterable[tuple[int, int, int]]:
+        return ((start, end, self.base_pa + start),)
 
     def pas(self, offsets: U64Array, owners: U64Array) -> U64Array:
         return offsets + np.uint64(self.base_pa)
@@ -74,8 +74,8 @@ class Separate:
     def pa(self, offset: int, owner: int) -> int:
         return (self.shared_pa if owner == HOST else self.private_pa) + offset
 
-    def runs(self, start: int, end: int, owner: int) -> Iterator[tuple[int, int, int]]:
-        yield start, end, self.pa(start, owner)
+    def runs(self, start: int, end: int, owner: int) -> Iterable[tuple[int, int, int]]:
+        return ((start, end, (self.shared_pa if owner == HOST else self.private_pa) + start),)
 
     def pas(self, offsets: U64Array, owners: U64Array) -> U64Array:
         return offsets + np.where(owners == HOST, np.uint64(self.shared_pa), np.uint64(self.private_pa))

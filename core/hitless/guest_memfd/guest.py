@@ -103,8 +103,13 @@ class GuestMemfd:
 
     def runs(self, start: int, end: int, conversion: Conversion | None = None) -> Iterator[GuestRun]:
         """Guest memory of a GPA range, in order; as it will be after a conversion, if one is given."""
+        if conversion is None:
+            return self._runs(start, end, None)
+        return self._runs_after(start, end, conversion)
+
+    def _runs_after(self, start: int, end: int, conversion: Conversion) -> Iterator[GuestRun]:
         at = start
-        for a, b in () if conversion is None else near(conversion.ranges, start, end):
+        for a, b in near(conversion.ranges, start, end):
             if a >= end:
                 break
             if b <= at:
@@ -113,25 +118,26 @@ class GuestMemfd:
                 yield from self._runs(at, a, None)
                 at = a
             stop = min(b, end)
-            yield from self._runs(at, stop, conversion.owner if conversion else None)
+            yield from self._runs(at, stop, conversion.owner)
             at = stop
         if at < end:
             yield from self._runs(at, end, None)
 
     def _runs(self, start: int, end: int, owner: int | None) -> Iterator[GuestRun]:
+        backed = self.backing.runs
         for a, b, offset in self.slots.inside(start, end):
             shift = a - offset
-            first, last = offset >> PAGE_LG2, align_up(offset + b - a, PAGE_LG2) >> PAGE_LG2
-            owned = [(first, last, owner)] if owner is not None else self._owners.runs(first, last)
-            for x, y, who in owned:
-                for s, e, pa in self.backing.runs(x * PAGE, y * PAGE, who):
+            first, last = offset >> PAGE_LG2, -(-(offset + b - a) >> PAGE_LG2)
+            for x, y, who in self._owners.runs(first, last) if owner is None else ((first, last, owner),):
+                for s, e, pa in backed(x << PAGE_LG2, y << PAGE_LG2, who):
                     yield GuestRun(s + shift, e + shift, who, pa)
 
     def columns(self, start: int, end: int, conversion: Conversion | None = None) -> GuestRuns:
         """What :meth:`runs` gives of a range of whole pages, as columns."""
         owners = self._owners
         if conversion is not None:
-            owners = conversion.after or self._after(Ranges.each(conversion.ranges), conversion.owner)
+            after = conversion.after
+            owners = self._after(Ranges.each(conversion.ranges), conversion.owner) if after is None else after
         return many.runs(self.slots, self.backing, owners, start, end)
 
     def _after(self, ranges: Ranges, owner: int) -> IntervalMap:
@@ -186,18 +192,25 @@ class GuestMemfd:
     def quiet(self, start: int = 0, end: int = 0) -> Iterator[None]:
         """Owners stand still, and no conversion is under way in the range: for map, unmap and merge beside them."""
         with self._gate:
-            while any(a < end and start < b for a, b in self._busy):
+            while self._is_busy(start, end):
                 self._gate.wait()
             yield
 
+    def _is_busy(self, start: int, end: int) -> bool:
+        """Whether a conversion under way stores to an entry that translates some of the range."""
+        return bool(self._busy) and any(a < end and start < b for a, b in self._busy)
+
     def _checked(self, ranges: RangesLike) -> Sequence[tuple[int, int]]:
-        if isinstance(ranges, np.ndarray | Ranges) and len(ranges) >= MANY:
-            return self._checked_columns(Ranges.each(ranges).ordered())
-        found = sorted((int(start), int(end)) for start, end in ranges)
+        if isinstance(ranges, np.ndarray | Ranges):
+            columns = Ranges.each(ranges)
+            if len(columns) >= MANY:
+                return self._checked_columns(columns.ordered())
+            ranges = list(columns)
+        found = sorted(ranges)
         if len(found) >= MANY and all(start < end for start, end in found):
             return self._checked_columns(Ranges.of(found))
         for start, end in found:
-            if (start | end) % self.page_size or start >= end:
+            if start >= end or (start | end) % self.page_size:
                 raise BadInput(f"range [{start:#x}, {end:#x}) is not one of whole {size_text(self.page_size)} pages")
             if not self.slots.contains(start, end):
                 raise BadInput(
@@ -238,13 +251,13 @@ class GuestMemfd:
             for old in self._runs(start, end, None):
                 if old.owner == owner:
                     continue
-                runs += [
-                    ChangeRun(new.start, new.end, old.owner, owner, old.pa + new.start - old.start, new.pa)
-                    for new in self._runs(old.start, old.end, owner)
-                ]
+                shift = old.pa - old.start
+                for a, b, _, pa in self._runs(old.start, old.end, owner):
+                    runs.append(ChangeRun(a, b, old.owner, owner, a + shift, pa))
         if not runs:
             return None
-        return Conversion(next(self._numbers), tuple(joined((r.start, r.end) for r in runs)), owner, tuple(runs))
+        spans = tuple(joined([(run.start, run.end) for run in runs]))
+        return Conversion(next(self._numbers), spans, owner, tuple(runs))
 
     def _admit(self, ranges: Sequence[tuple[int, int]], owner: int) -> tuple[Conversion, tuple[int, int]] | None:
         """Prepare, as soon as no conversion under way stores to a common entry."""
@@ -255,7 +268,7 @@ class GuestMemfd:
                     return None
                 prepared = self._prepare(conversion)
                 span = self._span(conversion, prepared)
-                if not any(a < span[1] and span[0] < b for a, b in self._busy):
+                if not self._is_busy(*span):
                     self._busy.append(span)
                     return conversion, span
                 for notifier in reversed(self.notifiers):
@@ -279,7 +292,9 @@ class GuestMemfd:
     def _span(self, conversion: Conversion, prepared: Sequence[Prepared]) -> tuple[int, int]:
         start = align_down(conversion.ranges[0][0], self.hunk_lg2)
         end = align_up(conversion.ranges[-1][1], self.hunk_lg2)
-        return min([start, *(p.span[0] for p in prepared)]), max([end, *(p.span[1] for p in prepared)])
+        for each in prepared:
+            start, end = min(start, each.span[0]), max(end, each.span[1])
+        return start, end
 
     def _change_owners(self, conversion: Conversion) -> None:
         """Raises OwnerChangeRefused: the host, or a notifier's firmware, has not done all of it."""

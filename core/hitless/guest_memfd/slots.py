@@ -1,6 +1,6 @@
 """Memory slots: which guest physical addresses are memory, and where in the guest_memfd they lie."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 
@@ -59,12 +59,16 @@ class Slots:
         """Bytes of the guest_memfd: the end of the highest offset."""
         return max((slot.offset + slot.size for slot in self.slots), default=0)
 
-    def inside(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    def inside(self, start: int, end: int) -> list[tuple[int, int, int]]:
         """The parts of a GPA range that are memory: (start, end, offset of start)."""
+        found = []
         for low, high, offset in self._bounds:
+            if low <= start and end <= high:  # all of it: nearly every range
+                return [(start, end, offset + start - low)] if start < end else []
             if start < high and low < end:
                 a = max(start, low)
-                yield a, min(end, high), offset + a - low
+                found.append((a, min(end, high), offset + a - low))
+        return found
 
     def offset(self, gpa: int) -> int | None:
         """The offset of a guest physical address; None outside every slot."""
@@ -75,8 +79,8 @@ class Slots:
 
     def contains(self, start: int, end: int) -> bool:
         """Whether all of a GPA range is memory, in one slot or in adjacent ones."""
-        return sum(b - a for a, b, _ in self.inside(start, end)) == end - start
+        return sum([b - a for a, b, _ in self.inside(start, end)]) == end - start
 
     def touches(self, start: int, end: int) -> bool:
         """Whether any of a GPA range is memory."""
-        return next(self.inside(start, end), None) is not None
+        return bool(self.inside(start, end))

@@ -14,7 +14,7 @@ from hitless.columns import Ranges
 from hitless.errors import HitlessError, Pinned, UnitTimeout
 from hitless.guest_memfd.conversion import ChangeRun, ChangeRuns, Conversion
 from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd, near
-from hitless.hardware.facts import Completes, Drops
+from hitless.hardware.facts import Drops
 from hitless.hardware.translator import Attachment
 from hitless.hardware.unit import Unit
 from hitless.hardware.vendor import Vendor
@@ -434,16 +434,16 @@ class Domain:
         self.merges += len(changes.merge) + len(changes.merge_together)
 
     def covers(self, unit: str, words: Words) -> int:
-        """4K pages that an encoded command covers of the domain's own stage, as the vendor's own decoder tells."""
+        """4K pages that an encoded command covers of the domain's own stage, as its unit decodes it."""
         pages, own = 0, self.vendor.page_format.stage
-        for effect in self.vendor.commands.decode(words):
-            match effect:
-                case Drops(device=int()) if self.stage1 is not None:
-                    pass  # a nested device holds IOVAs of its guest's
-                case Drops(first=first, last=last, stages=stages) if own in stages:
-                    pages = max(pages, (last >> PAGE_LG2) - (first >> PAGE_LG2) + 1)
-                case Completes():
-                    pass
+        decode = next((each.decode for each in self.units if each.name == unit), self.vendor.commands.decode)
+        for effect in decode(words):
+            if not isinstance(effect, Drops) or own not in effect.stages:
+                continue
+            if effect.device is not None and self.stage1 is not None:
+                continue  # a nested device holds IOVAs of its guest's
+            here = (effect.last >> PAGE_LG2) - (effect.first >> PAGE_LG2) + 1
+            pages = max(pages, here)
         return pages
 
 

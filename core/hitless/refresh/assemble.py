@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from attrs import frozen
+from attrs import field, frozen
 
 from hitless.errors import Refused
-from hitless.pagetable import PageFormat
+from hitless.pagetable import LeafSize, PageFormat
 from hitless.plan import Barrier, Call, Clean, Fill, Invalidate, Release, Step, Store, Wait
 from hitless.refresh.changes import Change, Changes
 from hitless.refresh.commands import Encoder, Target, Words, join_targets
@@ -58,6 +58,7 @@ class Assembler:
     Args:
         coherent: whether the walkers snoop the CPU's caches; if not, every store is cleaned.
         allow_break: use a breaking recipe where there is no hitless one, instead of refusing.
+        sizes: leaves by level, as the builder has found them.
     """
 
     fmt: PageFormat
@@ -67,6 +68,7 @@ class Assembler:
     coherent: bool
     allow_break: bool
     who: str
+    sizes: dict[int, list[LeafSize]] = field(factory=dict, init=False, eq=False, repr=False)
 
     def recipe(self, change: Change) -> Recipe:
         """The recipe for a change.

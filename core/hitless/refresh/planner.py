@@ -75,7 +75,7 @@ class Planner:
         through = large_enough(self.assembler.fmt, self.root_pa, request, who=self.assembler.who)
         source, memory = tables or self.tables, Planned(self.memory)
         assembler = self.under(through[-1]) if through else self.assembler
-        builder = Builder(assembler.fmt, assembler.rules, source)
+        builder = Builder(assembler.fmt, assembler.rules, source, assembler.sizes)
         survey = Survey(assembler.fmt, memory, builder, request, in_place=assembler.in_place, joins=assembler.joins)
         try:
             grown, growing = self._grow(memory, through, builder)
