@@ -240,7 +240,8 @@ class GuestMemfd:
     def _conversion(self, ranges: Sequence[tuple[int, int]], owner: int) -> Conversion | None:
         """Owners and physicals of what really changes."""
         if isinstance(ranges, Ranges) or self._in_pieces(ranges):
-            changes = many.changes(self.slots, self.backing, self._owners, Ranges.each(ranges).joined(), owner)
+            columns = ranges if isinstance(ranges, Ranges) else Ranges.of(ranges).joined()
+            changes = many.changes(self.slots, self.backing, self._owners, columns, owner)
             if changes is None:
                 return None
             changed, found = changes

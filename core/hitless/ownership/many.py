@@ -6,7 +6,7 @@ import numpy as np
 from attrs import define
 
 from hitless.bits import BoolArray, U64Array
-from hitless.columns import Columns, Places, Ranges
+from hitless.columns import Columns, Places, Ranges, distinct
 from hitless.ownership.strategy import OwnerChange
 from hitless.plan import Owns
 
@@ -34,11 +34,11 @@ def edges(ranges: Ranges, size_lg2: int) -> U64Array:
     """The aligned blocks, by first address and in order, that reach over an edge of one of many disjoint ranges."""
     within = np.uint64((1 << size_lg2) - 1)
     first, last = ranges.start & ~within, ranges.last & ~within
-    found = np.append(
-        first[(first < ranges.start) | (first + within > ranges.last)],
-        last[(last < ranges.start) | (last + within > ranges.last)],
-    )
-    found.sort(kind="stable")  # two sorted halves
+    over = np.empty((len(ranges), 2), dtype=bool)
+    np.logical_or(first < ranges.start, first + within > ranges.last, out=over[:, 0])
+    np.logical_and(last != first, last + within > ranges.last, out=over[:, 1])
+    # First and last blocks in turn are sorted, as the ranges are.
+    found = np.stack([first, last], axis=1).ravel()[np.flatnonzero(over)]
     fresh = np.ones(len(found), dtype=bool)
     np.not_equal(found[1:], found[:-1], out=fresh[1:])
     return found[np.flatnonzero(fresh)]
@@ -62,5 +62,5 @@ def by_owner(owners: U64Array) -> Iterator[tuple[int, "BoolArray | slice"]]:
     if len(owners) and (owners == owners[0]).all():
         yield int(owners[0]), slice(None)
         return
-    for owner in np.unique(owners).tolist():
-        yield owner, owners == owner
+    for owner in distinct(owners):
+        yield owner, owners == np.uint64(owner)
