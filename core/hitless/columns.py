@@ -146,11 +146,13 @@ def order(values: U64Array) -> Places:
 
     Words differ in few bits of a kind, such as page numbers; each 16 of those bits are one pass of a radix sort.
     """
+    found = np.arange(len(values))
+    if not len(values):
+        return found
     keys = values - values.min()
     differ = int(np.bitwise_or.reduce(keys))
-    low = (differ & -differ).bit_length() - 1
-    found = np.arange(len(values))
-    for shift in range(low, differ.bit_length(), 16):
+    lowest = max((differ & -differ).bit_length() - 1, 0)
+    for shift in range(lowest, differ.bit_length(), 16):
         digits = (keys >> np.uint64(shift)).astype(np.uint16)
         found = found[np.argsort(digits[found], kind="stable")]
     return found
