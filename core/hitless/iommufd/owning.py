@@ -21,8 +21,8 @@ from hitless.ownership import (
     OwnerTable,
     size_class,
 )
-from hitless.plan import Invalidate, Own, Owns, Step, Store, Wait, effects_of
-from hitless.refresh.changes import Change, Changes
+from hitless.plan import Call, Invalidate, Own, Owns, PlanStep, Step, Store, Wait, effects_of, singles
+from hitless.refresh.changes import Change, Stages
 
 if TYPE_CHECKING:
     from hitless.iommufd.domain import Domain
@@ -89,17 +89,18 @@ class DomainOwners:
         """Who closes a round, where it is not the host."""
         return self.domain.choreography.close(commands)
 
-    def change(self, changes: Changes, isolate: Sequence[Step]) -> Choreography:
+    def change(self, changes: Stages, isolate: Sequence[PlanStep]) -> Choreography:
         """The vendor's choreography, on the owner table as isolate leaves it."""
         table = self.domain.owners
-        owned = [step for step in effects_of(isolate) if isinstance(step, Own | Owns)]
+        steps = singles(each for each in isolate if isinstance(each, Own | Owns | Call))
+        owned = [step for step in effects_of(steps) if isinstance(step, Own)]
         if owned:
             table = table.copy()
             for step in owned:
                 table.apply(step)
         return self.choreography(table, changes)
 
-    def choreography(self, table: OwnerTable, changes: Changes) -> Choreography:
+    def choreography(self, table: OwnerTable, changes: Stages) -> Choreography:
         """The steps that change owners of :attr:`runs`, on an owner table as it stands by then."""
         if not self.runs:
             return Choreography()
@@ -125,7 +126,7 @@ class DomainOwners:
             allow_break=self.domain.settings.allow_break,
         )
 
-    def _sized(self, changes: Changes) -> "_Sizes":
+    def _sized(self, changes: Stages) -> "_Sizes":
         """The leaves that map what converts when its owner changes, by guest physical address."""
         domain = self.domain
         if not self._sizes_matter:
