@@ -136,12 +136,13 @@ class Owns:
 
 Bulk: TypeAlias = Fills | Stores | Invalidates | Owns
 PlanStep: TypeAlias = Step | Bulk
+_BULK = (Fills, Stores, Invalidates, Owns)
 
 
 def singles(steps: Iterable[PlanStep]) -> Iterator[Step]:
     """Steps one by one, in order."""
     for step in steps:
-        if isinstance(step, Fills | Stores | Invalidates | Owns):
+        if isinstance(step, _BULK):
             yield from step.singles()
         else:
             yield step
