@@ -50,8 +50,10 @@ class DomainOwners:
         """Entries of the owner table matter where the domain's devices use guest-owned pages through its leaves."""
         ownership = self.domain.choreography
         classes = ownership.size_classes
+        if not classes or not self.domain.reaches_private:
+            return Follow.FREE
         old, new = size_class(from_lg2, classes), size_class(to_lg2, classes)
-        if not self.domain.reaches_private or old == new:
+        if old == new:
             return Follow.FREE
         if to_lg2 < from_lg2:
             owners = self.domain.owners
@@ -81,10 +83,12 @@ class DomainOwners:
 
     def change(self, changes: Changes, isolate: Sequence[Step]) -> Choreography:
         """The vendor's choreography, on the owner table as isolate leaves it."""
-        table = self.domain.owners.copy()
-        for step in effects_of(isolate):
-            if isinstance(step, Own):
-                table.apply(step)
+        table = self.domain.owners
+        early = [step for step in effects_of(isolate) if type(step) is Own]
+        if early:
+            table = table.copy()
+            for own in early:
+                table.apply(own)
         return self.choreography(table, changes)
 
     def choreography(self, table: OwnerTable, changes: Changes) -> Choreography:
@@ -93,13 +97,17 @@ class DomainOwners:
             return Choreography()
         sized = self._sized(changes)
         found: list[OwnerChange] = []
-        for run in self.runs:
-            if run.old_pa != run.new_pa and run.old_owner != HOST:
-                found.append(OwnerChange(run.old_pa, run.old_pa + run.end - run.start, HOST))
-            if run.old_pa == run.new_pa or run.new_owner != HOST:
+        for start, end, old_owner, new_owner, old_pa, new_pa in self.runs:
+            if old_pa != new_pa and old_owner != HOST:
+                found.append(OwnerChange(old_pa, old_pa + end - start, HOST))
+            if old_pa != new_pa and new_owner == HOST:
+                continue
+            if sized is None:
+                found.append(OwnerChange(new_pa, new_pa + end - start, new_owner))
+            else:
                 found += [
-                    OwnerChange(run.new_pa + start - run.start, run.new_pa + end - run.start, run.new_owner, leaf_lg2)
-                    for start, end, leaf_lg2 in sized.over(run.start, run.end, run.new_pa)
+                    OwnerChange(new_pa + a - start, new_pa + b - start, new_owner, leaf_lg2)
+                    for a, b, leaf_lg2 in sized.over(start, end, new_pa)
                 ]
         return self.domain.choreography.own(
             table,
@@ -108,11 +116,11 @@ class DomainOwners:
             allow_break=self.domain.settings.allow_break,
         )
 
-    def _sized(self, changes: Changes) -> "_Sizes":
-        """The leaves that map what converts when its owner changes, by guest physical address."""
+    def _sized(self, changes: Changes) -> "_Sizes | None":
+        """The leaves that map what converts when its owner changes, by guest physical address; None: no matter."""
         domain = self.domain
         if not domain.reaches_private or not domain.choreography.size_classes:
-            return _Sizes([], ANY_LG2)
+            return None
         targets = [*(change.target for change in changes.place), *changes.owed]
         found = []
         for target in targets:
@@ -122,6 +130,8 @@ class DomainOwners:
 
 def _joined(changes: list[OwnerChange]) -> list[OwnerChange]:
     """Sorted changes with adjacent ones of one kind as one."""
+    if len(changes) < 2:
+        return changes
     found: list[OwnerChange] = []
     for each in sorted(changes):
         if found and found[-1].end_pa == each.start_pa and found[-1][2:] == each[2:]:

@@ -117,7 +117,7 @@ class Ownership(Protocol):
         """The host's and firmware's steps that change owners, in order.
 
         Args:
-            table: as it is when isolate's own steps are done.
+            table: as it is when isolate's own steps are done; not to be changed.
             changes: what gets another owner, sorted.
             trusted: whether a device of the domain reaches guest-owned pages.
             allow_break: do it even where a neighbour may notice.
@@ -169,4 +169,4 @@ class Ownership(Protocol):
 
 def size_class(size_lg2: int, classes: Sequence[int]) -> int:
     """The largest class that is not above a size; 0: there is none."""
-    return max((each for each in classes if each <= size_lg2), default=0)
+    return max([each for each in classes if each <= size_lg2], default=0)

@@ -141,14 +141,16 @@ class Assembler:
         if changes.swapped:
             steps.append(Release(list(changes.swapped), list(changes.swap_folds)))
         for stage in (changes.cut, changes.cut_together, changes.wipe):
-            steps += self._stage(stage, owners)
+            if stage:
+                steps += self._stage(stage, owners)
         return steps
 
     def refresh(self, changes: Changes, owners: Owners = NO_OWNERS) -> list[Step]:
         """Everything that follows the owner change; frees tables at its end."""
         steps = self._stage(changes.place, owners, changes.owed)
         for stage in (changes.merge_together, changes.merge, changes.join):
-            steps += self._stage(stage, owners)
+            if stage:
+                steps += self._stage(stage, owners)
         if changes.unlinked or changes.freed:
             steps.append(Release([*changes.unlinked, *changes.freed], list(changes.folds)))
         return steps
@@ -164,26 +166,32 @@ class Assembler:
             return steps
         recipes = [self.recipe(change) for change in changes]
         words = [change.old for change in changes]
-        for number in range(max((len(recipe.rounds) for recipe in recipes), default=1 if owed else 0)):
-            targets = list(owed) if number == 0 else []
+        for number in range(max([len(recipe.rounds) for recipe in recipes], default=1)):
+            targets = [*owed] if not number else []
             stores: list[Step] = []
             for i, (change, recipe) in enumerate(zip(changes, recipes, strict=True)):
-                if number >= len(recipe.rounds):
+                rounds = recipe.rounds
+                if number >= len(rounds):
                     continue
-                this = recipe.rounds[number]
+                this = rounds[number]
                 word = this.word(change.old, change.new)
-                gone = change.target if number == 0 else self._standing(change, words[i])
-                owed_now = [] if this.scope is Scope.NONE else [gone._replace(tables=this.scope is Scope.TABLE)]
-                store = self._store(change, words[i], word, number if len(recipe.rounds) > 1 else None)
-                carried = owners.carry(store, change, partial(self._close, owed_now))
-                if carried is None:
-                    carried = [store] if self.coherent else [store, Clean(change.pa, 8)]
-                stores += carried
+                gone = []
+                if this.scope is not Scope.NONE:
+                    target = self._standing(change, words[i]) if number else change.target
+                    tables = this.scope is Scope.TABLE
+                    gone.append(target if target.tables is tables else target._replace(tables=tables))
+                store = self._store(change, words[i], word, number if len(rounds) > 1 else None)
                 words[i] = word
+                carried = None if owners.plain else owners.carry(store, change, partial(self._close, gone))
+                if carried is None:
+                    stores += (store,) if self.coherent else (store, Clean(change.pa, 8))
+                    targets += gone
+                    continue
+                stores += carried
                 if not any(isinstance(each, Call) and _closes(each) for each in carried):
-                    targets += owed_now
+                    targets += gone
             steps += stores
-            if any(isinstance(each, Store) for each in stores):
+            if Store in map(type, stores):
                 steps.append(Barrier())
             if targets:
                 steps += owners.close(self._close(join_targets(targets)))
@@ -200,11 +208,8 @@ class Assembler:
     def _store(self, change: Change, expected: int, word: int, number: int | None) -> Store:
         hardware = self._hardware(expected, change.level)
         what = change.kind if number is None else f"{change.kind}-{number + 1}"
-        store = Store(change.pa, expected, word, hardware, what, change.level, change.iova)
-        store.spread = change.spread
-        if word in (0, change.new):
-            store.fold = change.fold
-        return store
+        fold = change.fold if not word or word == change.new else []
+        return Store(change.pa, expected, word, hardware, what, change.level, change.iova, fold, change.spread)
 
     def _hardware(self, word: int, level: int) -> int:
         """Bits that a walker may set in an entry while it stands: A and D of a leaf, A of a pointer."""
@@ -230,24 +235,26 @@ class Assembler:
                     between += nested
                 else:
                     steps += nested
-            devices = [step for device in unit.devices for step in self._atc(unit, here, device)]
-            if devices and unit.encoder.atc_after_wait:
-                late += devices
-            else:
-                steps += devices
-        steps += [Wait(name) for name in dict.fromkeys(unit.name for unit in self.units)]
+            if unit.devices:
+                devices = [step for device in unit.devices for step in self._atc(unit, here, device)]
+                if unit.encoder.atc_after_wait:
+                    late += devices
+                else:
+                    steps += devices
+        steps += _waits(self.units)
         if between:
             steps += between
-            steps += [Wait(name) for name in dict.fromkeys(unit.name for unit in self.units if unit.nested)]
+            steps += _waits([unit for unit in self.units if unit.nested])
         if late:
             steps += late
-            steps += [Wait(name) for name in dict.fromkeys(unit.name for unit in self.units if unit.devices)]
+            steps += _waits([unit for unit in self.units if unit.devices])
         return steps
 
     def _commands(self, unit: UnitPort, targets: Sequence[Target]) -> list[Invalidate | Wait]:
         steps: list[Invalidate | Wait] = []
+        invalidate, tag = unit.encoder.invalidate, unit.tag
         for target in targets:
-            steps += _invalidates(unit, target, unit.encoder.invalidate(target, unit.tag))
+            steps += _invalidates(unit, target, invalidate(target, tag))
             if len(steps) > self.rules.whole_tag_commands:
                 whole = Target(targets[0].first, max(t.last for t in targets), 12, None, True)
                 return list(_invalidates(unit, whole, unit.encoder.invalidate_tag(unit.tag)))
@@ -263,7 +270,13 @@ class Assembler:
 
 
 def _invalidates(unit: UnitPort, target: Target, commands: Sequence[Words]) -> list[Invalidate | Wait]:
-    return [Invalidate(unit.name, unit.tag, words, target.first, target.last) for words in commands]
+    name, tag, first, last = unit.name, unit.tag, target.first, target.last
+    return [Invalidate(name, tag, words, first, last) for words in commands]
+
+
+def _waits(units: Sequence[UnitPort]) -> list[Invalidate | Wait]:
+    """One wait for each unit."""
+    return [Wait(name) for name in dict.fromkeys([unit.name for unit in units])]
 
 
 def _closes(call: Call) -> bool:

@@ -136,7 +136,8 @@ class Rmp(Ownership):
 
     def _partial(self, table: OwnerTable, change: OwnerChange) -> Iterator[int]:
         """The guest-owned 2M entries that reach over an edge of a change (AMD-RMP-3)."""
-        for block in {align_down(change.start_pa, _2M), align_down(change.end_pa - 1, _2M)}:
+        first, last = align_down(change.start_pa, _2M), align_down(change.end_pa - 1, _2M)
+        for block in (first,) if first == last else (first, last):
             inside = change.start_pa <= block and block + (1 << _2M) <= change.end_pa
             if not inside and table.owner(block) != HOST and table.entry_lg2(block) == _2M:
                 yield block
