@@ -2,14 +2,17 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Generic, Self, TypeVar, overload
+from typing import Generic, Self, TypeAlias, TypeVar, overload
 
 import numpy as np
 from attrs import define, fields
+from numpy.typing import NDArray
 
 from hitless.bits import U64Array, as_words
 
 R = TypeVar("R")
+Places: TypeAlias = NDArray[np.intp]
+"""Indices of rows."""
 
 
 @define(eq=False)
@@ -30,6 +33,13 @@ class Columns(Sequence[R], Generic[R]):
     def take(self, which: "np.ndarray[tuple[int, ...], np.dtype[np.generic]] | slice") -> Self:
         """The rows that an index array, a mask or a slice picks."""
         return type(self)(*(each[which] for each in self._columns()))
+
+    @classmethod
+    def together(cls, parts: Sequence[Self]) -> Self:
+        """All rows of one or more, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(*(np.concatenate(each) for each in zip(*(part._columns() for part in parts), strict=True)))  # noqa: SLF001
 
     def __len__(self) -> int:
         return len(self._columns()[0])
@@ -53,6 +63,10 @@ class Columns(Sequence[R], Generic[R]):
 
     def __eq__(self, other: object) -> bool:
         """Equal to any sequence of the same rows."""
+        if other is self:
+            return True
+        if isinstance(other, type(self)):
+            return all(np.array_equal(a, b) for a, b in zip(self._columns(), other._columns(), strict=True))
         if isinstance(other, Columns | tuple | list):
             return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
         return NotImplemented
@@ -75,6 +89,50 @@ class Ranges(Columns[tuple[int, int]]):
         """Columns of half-open ranges."""
         found = list(ranges)
         return cls(words(start for start, _ in found), words(end - 1 for _, end in found))
+
+    @classmethod
+    def each(cls, ranges: "Iterable[tuple[int, int]] | U64Array") -> "Ranges":
+        """Columns of half-open ranges, or of an array with a row for each.
+
+        Raises:
+            ValueError: the array is not one of pairs, or a range is empty.
+        """
+        if isinstance(ranges, Ranges):
+            return ranges
+        if not isinstance(ranges, np.ndarray):
+            return cls.of(ranges)
+        if ranges.ndim != 2 or ranges.shape[1] != 2:
+            raise ValueError(f"ranges are an array of shape (n, 2), not {ranges.shape}")
+        start, end = (np.ascontiguousarray(ranges[:, column], dtype=np.uint64) for column in (0, 1))
+        return cls(start, end - np.uint64(1))
+
+    def ordered(self) -> "Ranges":
+        """Sorted by start."""
+        if len(self) < 2 or (self.start[1:] >= self.start[:-1]).all():
+            return self
+        sizes = self.last - self.start
+        if (sizes == sizes[0]).all():
+            start = np.sort(self.start)
+            return Ranges(start, start + sizes[0])
+        order = np.argsort(self.start)
+        return self.take(order)
+
+    def cut(self, bounds: "Ranges") -> "tuple[Places, Places, Ranges]":
+        """The parts that sorted, disjoint bounds cut ranges into; what lies in no bound is left out.
+
+        Returns:
+            of each part: which range, which bound, and the part; in the order of the ranges.
+        """
+        first = np.searchsorted(bounds.last, self.start)
+        counts = np.searchsorted(bounds.start, self.last, "right") - first
+        if (counts == 1).all():
+            which, bound, start, last = np.arange(len(self)), first, self.start, self.last
+        else:
+            which = np.repeat(np.arange(len(self)), counts)
+            bound = np.arange(len(which)) + np.repeat(first - np.cumsum(counts) + counts, counts)
+            start, last = self.start[which], self.last[which]
+        part = Ranges(np.maximum(start, bounds.start[bound]), np.minimum(last, bounds.last[bound]))
+        return which, bound, part
 
     def joined(self) -> "Ranges":
         """Sorted ranges (by start), with those that overlap or touch as one."""

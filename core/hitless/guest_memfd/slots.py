@@ -1,10 +1,13 @@
 """Memory slots: which guest physical addresses are memory, and where in the guest_memfd they lie."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import pairwise
 
 from attrs import frozen
 
+from hitless.bits import U64Array
+from hitless.columns import Ranges, words
 from hitless.errors import BadInput
 from hitless.units import PAGE, SPACE
 
@@ -45,6 +48,11 @@ class Slots:
             for (start, size), (after, _) in pairwise(starts):
                 if start + size > after:
                     raise BadInput(f"slots overlap at {what} {after:#x}", do="give every page to one slot")
+
+    @cached_property
+    def columns(self) -> tuple[Ranges, U64Array]:
+        """The slots' guest physical ranges, in order, and the offset of each."""
+        return Ranges.of((slot.gpa, slot.end) for slot in self.slots), words(slot.offset for slot in self.slots)
 
     @property
     def size(self) -> int:

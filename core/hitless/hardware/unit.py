@@ -6,11 +6,13 @@ that was translated completes at some later moment, and only a wait's completion
 
 import random
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from attrs import define, field
 
+from hitless.columns import Ranges
 from hitless.errors import HitlessError, UnitTimeout
 from hitless.hardware.facts import (
     Commands,
@@ -352,6 +354,26 @@ class Unit:
         pending, self.in_flight = self.in_flight, []
         for request in pending:
             if start_pa <= request.translated.pa < end_pa:
+                request.finish(request)
+            else:
+                self.in_flight.append(request)
+
+    def forget_pas(self, ranges: Ranges, *, devices: bool) -> None:
+        """:meth:`forget_pa` for many physical ranges, sorted and disjoint, at once."""
+        starts, lasts = ranges.start.tolist(), ranges.last.tolist()
+
+        def meets(pa: int, size: int) -> bool:
+            at = bisect_left(lasts, pa)
+            return at < len(starts) and starts[at] < pa + size
+
+        for cache in self.requests.caches.values():
+            cache.forget_meeting(meets)
+        if devices:
+            for attachment in self.attachments.values():
+                attachment.atc.forget_meeting(meets)
+        pending, self.in_flight = self.in_flight, []
+        for request in pending:
+            if meets(request.translated.pa, 1):
                 request.finish(request)
             else:
                 self.in_flight.append(request)
