@@ -164,38 +164,45 @@ class Assembler:
         steps: list[Step] = []
         if not changes and not owed:
             return steps
-        recipes = [self.recipe(change) for change in changes]
-        words = [change.old for change in changes]
-        for number in range(max([len(recipe.rounds) for recipe in recipes], default=1)):
-            targets = [*owed] if not number else []
+        under_way = [(change, self.recipe(change).rounds, change.old) for change in changes]
+        targets, number = [*owed], 0
+        while under_way or targets:
             stores: list[Step] = []
-            for i, (change, recipe) in enumerate(zip(changes, recipes, strict=True)):
-                rounds = recipe.rounds
-                if number >= len(rounds):
-                    continue
-                this = rounds[number]
+            left = []
+            for change, rounds, old in under_way:
+                this, several = rounds[number], len(rounds) > 1
                 word = this.word(change.old, change.new)
-                gone = []
-                if this.scope is not Scope.NONE:
-                    target = self._standing(change, words[i]) if number else change.target
-                    tables = this.scope is Scope.TABLE
-                    gone.append(target if target.tables is tables else target._replace(tables=tables))
-                store = self._store(change, words[i], word, number if len(rounds) > 1 else None)
-                words[i] = word
-                carried = None if owners.plain else owners.carry(store, change, partial(self._close, gone))
-                if carried is None:
-                    stores += (store,) if self.coherent else (store, Clean(change.pa, 8))
+                store = self._store(change, old, word, number if several else None)
+                gone = () if this.scope is Scope.NONE else (self._gone(change, old, number, this.scope),)
+                steps_of, closed = self._made(store, change, gone, owners)
+                stores += steps_of
+                if not closed:
                     targets += gone
-                    continue
-                stores += carried
-                if not any(isinstance(each, Call) and _closes(each) for each in carried):
-                    targets += gone
+                if number + 1 < len(rounds):
+                    left.append((change, rounds, word))
             steps += stores
             if Store in map(type, stores):
                 steps.append(Barrier())
             if targets:
                 steps += owners.close(self._close(join_targets(targets)))
+            under_way, targets, number = left, [], number + 1
         return steps
+
+    def _made(
+        self, store: Store, change: Change, gone: Sequence[Target], owners: Owners
+    ) -> tuple[Sequence[Step], bool]:
+        """The steps that make a store, and whether they invalidate what it replaces."""
+        if not owners.plain:
+            carried = owners.carry(store, change, partial(self._close, gone))
+            if carried is not None:
+                return carried, any(isinstance(each, Call) and _closes(each) for each in carried)
+        return ((store,) if self.coherent else (store, Clean(change.pa, 8))), False
+
+    def _gone(self, change: Change, word: int, number: int, scope: Scope) -> Target:
+        """What has to go once a store has replaced a word."""
+        target = self._standing(change, word) if number else change.target
+        tables = scope is Scope.TABLE
+        return target if target.tables is tables else target._replace(tables=tables)
 
     def _standing(self, change: Change, word: int) -> Target:
         """What a cache may hold of the word that an earlier round stored: what was before it is invalidated."""
