@@ -147,6 +147,17 @@ class Ranges(Columns[tuple[int, int]]):
         return Ranges(self.start[firsts], reach[ends])
 
 
+@define(eq=False)
+class Blocks(Columns[tuple[int, int]]):
+    """Naturally aligned blocks of memory; a row is (address, size_lg2)."""
+
+    pa: U64Array
+    size_lg2: U64Array
+
+    def _rows(self) -> Iterator[tuple[int, int]]:
+        return zip(self.pa.tolist(), self.size_lg2.tolist(), strict=True)
+
+
 def words(values: Iterable[int]) -> U64Array:
     """A uint64 array of ints."""
     return as_words(np.fromiter(values, dtype=np.uint64))

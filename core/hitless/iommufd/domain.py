@@ -415,12 +415,12 @@ class Domain:
             give_back(self.tables, list(prepared.changes.unlinked))
             give_back(self.tables, [*prepared.changes.unplaced, *self.performer.not_linked(prepared)])
             again = self._plan(self._request(conversion, None))
-        self.performer.run([step for _, step in again.plan.steps()], again, conversion)
+        self.performer.run(again.plan.all(), again, conversion)
         self._count(prepared)
 
     def _execute(self, prepared: Prepared) -> None:
         """All of a plan that no conversion stands behind."""
-        self.performer.run([step for _, step in prepared.plan.steps()], prepared)
+        self.performer.run(prepared.plan.all(), prepared)
         self._adopt(prepared)
 
     def _adopt(self, prepared: Prepared) -> None:

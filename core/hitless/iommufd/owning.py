@@ -21,11 +21,13 @@ from hitless.ownership import (
     OwnerTable,
     size_class,
 )
-from hitless.plan import Invalidate, Own, Owns, Step, Store, Wait, effects_of
-from hitless.refresh.changes import Change, Changes
+from hitless.plan import Call, Invalidate, Own, Owns, PlanStep, Step, Store, Wait
+from hitless.refresh.changes import Change, Stages
 
 if TYPE_CHECKING:
     from hitless.iommufd.domain import Domain
+
+_OWNING = frozenset({Own, Owns, Call})
 
 
 @define
@@ -91,17 +93,18 @@ class DomainOwners:
         """Who closes a round, where it is not the host."""
         return self.domain.choreography.close(commands)
 
-    def change(self, changes: Changes, isolate: Sequence[Step]) -> Choreography:
+    def change(self, changes: Stages, isolate: Sequence[PlanStep]) -> Choreography:
         """The vendor's choreography, on the owner table as isolate leaves it."""
         table = self.domain.owners
-        owned = [step for step in effects_of(isolate) if isinstance(step, (Own, Owns))]
-        if owned:
+        if not _OWNING.isdisjoint(map(type, isolate)):
             table = table.copy()
-            for step in owned:
-                table.apply(step)
+            for each in isolate:
+                for step in each.effects if isinstance(each, Call) else (each,):
+                    if isinstance(step, Own | Owns):
+                        table.apply(step)
         return self.choreography(table, changes)
 
-    def choreography(self, table: OwnerTable, changes: Changes) -> Choreography:
+    def choreography(self, table: OwnerTable, changes: Stages) -> Choreography:
         """The steps that change owners of :attr:`runs`, on an owner table as it stands by then."""
         if not self.runs:
             return Choreography()
@@ -131,7 +134,7 @@ class DomainOwners:
             allow_break=self.domain.settings.allow_break,
         )
 
-    def _sized(self, changes: Changes) -> "_Sizes | None":
+    def _sized(self, changes: Stages) -> "_Sizes | None":
         """The leaves that map what converts when its owner changes, by guest physical address; None: no matter."""
         domain = self.domain
         if not self._sizes_matter:

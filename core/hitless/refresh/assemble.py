@@ -184,7 +184,7 @@ class Assembler:
             if Store in map(type, stores):
                 steps.append(Barrier())
             if targets:
-                steps += owners.close(self._close(join_targets(targets)))
+                steps += owners.close(self.close(join_targets(targets)))
             under_way, targets, number = left, [], number + 1
         return steps
 
@@ -193,7 +193,7 @@ class Assembler:
     ) -> tuple[Sequence[Step], bool]:
         """The steps that make a store, and whether they invalidate what it replaces."""
         if not owners.plain:
-            carried = owners.carry(store, change, partial(self._close, gone))
+            carried = owners.carry(store, change, partial(self.close, gone))
             if carried is not None:
                 return carried, any(isinstance(each, Call) and _closes(each) for each in carried)
         return ((store,) if self.coherent else (store, Clean(change.pa, 8))), False
@@ -227,8 +227,8 @@ class Assembler:
         layout = self.fmt.layout("table", level)
         return layout.hardware if layout else 0
 
-    def _close(self, targets: Sequence[Target]) -> list[Invalidate | Wait]:
-        """Invalidate on every unit, and wait for every unit."""
+    def close(self, targets: Sequence[Target]) -> list[Invalidate | Wait]:
+        """Invalidate joined targets on every unit, and wait for every unit."""
         steps: list[Invalidate | Wait] = []
         between: list[Invalidate | Wait] = []
         late: list[Invalidate | Wait] = []
@@ -258,14 +258,17 @@ class Assembler:
         return steps
 
     def _commands(self, unit: UnitPort, targets: Sequence[Target]) -> list[Invalidate | Wait]:
-        steps: list[Invalidate | Wait] = []
-        invalidate, tag = unit.encoder.invalidate, unit.tag
-        for target in targets:
-            steps += _invalidates(unit, target, invalidate(target, tag))
-            if len(steps) > self.rules.whole_tag_commands:
-                whole = Target(targets[0].first, max(t.last for t in targets), 12, None, True)
-                return list(_invalidates(unit, whole, unit.encoder.invalidate_tag(unit.tag)))
-        return steps
+        limit = self.rules.whole_tag_commands
+        if len(targets) <= limit:  # no target takes less than one command
+            steps: list[Invalidate | Wait] = []
+            for target in targets:
+                steps += _invalidates(unit, target, unit.encoder.invalidate(target, unit.tag))
+                if len(steps) > limit:
+                    break
+            else:
+                return steps
+        whole = Target(targets[0].first, max(t.last for t in targets), 12, None, True)
+        return list(_invalidates(unit, whole, unit.encoder.invalidate_tag(unit.tag)))
 
     def _atc(self, unit: UnitPort, targets: Sequence[Target], device: int) -> list[Invalidate | Wait]:
         pasid = () if unit.pasid is None else (unit.pasid,)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from hitless.bits import MASK64, U64Array
+from hitless.columns import Blocks
 from hitless.errors import HitlessError
 from hitless.pagetable import LeafSize, Level, PageFormat
 from hitless.plan import Fill, FillRun
@@ -18,8 +19,23 @@ class Tables(Protocol):
     def allocate(self, size_lg2: int = 12) -> int:
         """Address of a zeroed, naturally aligned block; raises OutOfTableMemory."""
 
+    def allocate_many(self, count: int, size_lg2: int = 12) -> U64Array:
+        """The blocks that as many calls of :meth:`allocate` would give, in that order; none if it raises."""
+
     def free(self, pa: int, size_lg2: int = 12) -> None:
         """Give a block back."""
+
+    def free_many(self, pas: U64Array, size_lg2: int = 12) -> None:
+        """Give blocks of one size back, one after the other."""
+
+
+def free_blocks(tables: Tables, blocks: Blocks) -> None:
+    """Give blocks back, one after the other."""
+    if len(set(blocks.size_lg2.tolist())) == 1:
+        tables.free_many(blocks.pa, int(blocks.size_lg2[0]))
+        return
+    for pa, size_lg2 in blocks:
+        tables.free(pa, size_lg2)
 
 
 class Laid(NamedTuple):

@@ -36,7 +36,7 @@ class Encoder(Protocol):
     again from what has not gone yet."""
 
     def invalidate(self, target: Target, tag: int) -> Sequence[Words]:
-        """The smallest legal commands that drop the target from a unit's caches."""
+        """The smallest legal commands that drop the target from a unit's caches: one at least."""
 
     def invalidate_tag(self, tag: int) -> Sequence[Words]:
         """One group that drops everything of a tag."""
