@@ -108,7 +108,7 @@ class DomainOwners:
         """The steps that change owners of :attr:`runs`, on an owner table as it stands by then."""
         if not self.runs:
             return Choreography()
-        if isinstance(self.runs, ChangeRuns) and not self._sizes_matter:
+        if type(self.runs) is ChangeRuns and not self._sizes_matter:
             return self._own(table, many.owner_changes(self.runs))
         sized = self._sized(changes)
         found: list[OwnerChange] = []

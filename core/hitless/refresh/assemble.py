@@ -59,6 +59,7 @@ class Assembler:
         coherent: whether the walkers snoop the CPU's caches; if not, every store is cleaned.
         allow_break: use a breaking recipe where there is no hitless one, instead of refusing.
         sizes: leaves by level, as the builder has found them.
+        names: of the units, each once.
     """
 
     fmt: PageFormat
@@ -69,6 +70,11 @@ class Assembler:
     allow_break: bool
     who: str
     sizes: dict[int, list[LeafSize]] = field(factory=dict, init=False, eq=False, repr=False)
+    names: tuple[str, ...] = field(init=False, eq=False, repr=False)
+
+    @names.default
+    def _names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(unit.name for unit in self.units))
 
     def recipe(self, change: Change) -> Recipe:
         """The recipe for a change.
@@ -248,7 +254,7 @@ class Assembler:
                     late += devices
                 else:
                     steps += devices
-        steps += _waits(self.units)
+        steps += [Wait(name) for name in self.names]
         if between:
             steps += between
             steps += _waits([unit for unit in self.units if unit.nested])

@@ -20,7 +20,6 @@ from hitless.ownership import (
     OwnerTable,
     Policy,
     Verdict,
-    size_class,
 )
 from hitless.plan import Call, Own, Step, Store
 from hitless.units import align_down, align_up
@@ -95,7 +94,7 @@ class Rmp(Ownership):
             raise _refusal("smash", blocks[0])
         steps = [Own("PSMASH", block, block + (1 << _2M), table.owner(block), _4K) for block in blocks]
         for start, end, owner, leaf_lg2 in changes:
-            found = _entries(start, end, owner, size_class(leaf_lg2, (_4K, _2M)))
+            found = _entries(start, end, owner, leaf_lg2)
             steps += [Own("RMPUPDATE", a, b, owner, size, self._drops) for a, b, size in found]
         return Choreography(own=steps)
 
@@ -131,7 +130,7 @@ class Rmp(Ownership):
             table.set(start_pa, end_pa, FIRMWARE, _4K)
 
     def initial(self, table: OwnerTable, start_pa: int, end_pa: int, owner: int, hunk_lg2: int) -> None:
-        for a, b, size in _entries(start_pa, end_pa, owner, size_class(hunk_lg2, (_4K, _2M))):
+        for a, b, size in _entries(start_pa, end_pa, owner, hunk_lg2):
             table.set(a, b, owner, size)
 
     def _partial(self, table: OwnerTable, change: OwnerChange) -> Iterator[int]:
