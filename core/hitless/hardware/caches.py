@@ -5,7 +5,7 @@ but when it is full, may hold several entries for one address, and uses any of t
 """
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from attrs import define, field
@@ -197,7 +197,8 @@ class Cache:
         """Forget what a command targets."""
         if drops.leaves:
             for place in self._asked(drops):
-                self._keep(place, lambda leaf: not leaf.targeted(drops))
+                here = self._at(place)
+                self._keep(place, here, [leaf for leaf in here if not leaf.targeted(drops)])
         if drops.tables:
             for span_lg2, spans in self.tables.items():
                 for key in _keys(spans, drops.first >> span_lg2, drops.last >> span_lg2):
@@ -226,8 +227,8 @@ class Cache:
             for place, leaf in self._all():
                 self._by_pa.add(leaf.pa, leaf.size_lg2, place)
         for place in self._by_pa.touching(start_pa, end_pa - 1):
-            low = start_pa - (1 << place[0])
-            self._keep(place, lambda leaf, low=low: not (leaf.host and low < leaf.pa < end_pa))
+            here, low = self._at(place), start_pa - (1 << place[0])
+            self._keep(place, here, [leaf for leaf in here if not (leaf.host and low < leaf.pa < end_pa)])
 
     def _asked(self, drops: Drops) -> Iterable[Place]:
         """Where leaves lie that a command may target: only what its range touches is looked at."""
@@ -251,18 +252,18 @@ class Cache:
                 for leaf in here:
                     yield (size_lg2, key), leaf
 
-    def _keep(self, place: Place, stays: Callable[[CachedLeaf], bool]) -> None:
-        """Forget all leaves of a place but those that stay."""
-        pages = self.leaves[place[0]]
-        here = pages.get(place[1], [])
-        kept = [leaf for leaf in here if stays(leaf)]
+    def _at(self, place: Place) -> list[CachedLeaf]:
+        return self.leaves[place[0]].get(place[1], [])
+
+    def _keep(self, place: Place, here: list[CachedLeaf], kept: list[CachedLeaf]) -> None:
+        """Forget all leaves of a place but those that are kept."""
         if len(kept) == len(here):
             return
         self.size -= len(here) - len(kept)
         if kept:
-            pages[place[1]] = kept
+            self.leaves[place[0]][place[1]] = kept
         else:
-            del pages[place[1]]
+            del self.leaves[place[0]][place[1]]
         for leaf in here:
             if leaf not in kept:
                 self._unlist(leaf, kept, place)
