@@ -6,7 +6,7 @@
  * have tables of 512 words over four levels here, and leaves of 4K, 2M and 1G. Level 0 maps the smallest page.
  *
  * Memory is one arena at a physical base address. Tables come from a bump in ascending order, parent before child, in
- * IOVA order. Every new word of a reachable entry is compared before it is stored, as one that hardware may change.
+ * IOVA order.
  */
 
 #include <stddef.h>
@@ -122,14 +122,20 @@ static inline void barrier(void)
 	__atomic_thread_fence(__ATOMIC_RELEASE);
 }
 
-/* One round of stores; the number of entries that held something else. */
+/*
+ * Rounds of stores. Each is a compare-and-exchange, as an entry is whose A and D a walker may set meanwhile; they
+ * return the number of entries that held something else.
+ */
+static inline int exchange(u64 *entry, u64 old, u64 new)
+{
+	return !__atomic_compare_exchange_n(entry, &old, new, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
 static size_t store_new(const struct change *changes, size_t count)
 {
 	size_t raced = 0;
-	for (size_t i = 0; i < count; i++) {
-		raced += *changes[i].entry != changes[i].old;
-		__atomic_store_n(changes[i].entry, changes[i].new, __ATOMIC_RELAXED);
-	}
+	for (size_t i = 0; i < count; i++)
+		raced += exchange(changes[i].entry, changes[i].old, changes[i].new);
 	barrier();
 	return raced;
 }
@@ -137,10 +143,8 @@ static size_t store_new(const struct change *changes, size_t count)
 static size_t store_empty(const struct change *changes, size_t count)
 {
 	size_t raced = 0;
-	for (size_t i = 0; i < count; i++) {
-		raced += *changes[i].entry != changes[i].old;
-		__atomic_store_n(changes[i].entry, 0, __ATOMIC_RELAXED);
-	}
+	for (size_t i = 0; i < count; i++)
+		raced += exchange(changes[i].entry, changes[i].old, 0);
 	barrier();
 	return raced;
 }
@@ -148,10 +152,8 @@ static size_t store_empty(const struct change *changes, size_t count)
 static size_t store_after_empty(const struct change *changes, size_t count)
 {
 	size_t raced = 0;
-	for (size_t i = 0; i < count; i++) {
-		raced += *changes[i].entry != 0;
-		__atomic_store_n(changes[i].entry, changes[i].new, __ATOMIC_RELAXED);
-	}
+	for (size_t i = 0; i < count; i++)
+		raced += exchange(changes[i].entry, 0, changes[i].new);
 	barrier();
 	return raced;
 }
@@ -386,28 +388,43 @@ int map(struct space *space, u64 iova, u64 end, u64 pa, int leaf_level)
 	return 1;
 }
 
-/* Where each IOVA leads; all ones where nothing is mapped. */
-void translate(const struct space *space, const u64 *iovas, size_t count, u64 *pas)
+/*
+ * What walks a million times is compiled once a format, as a driver is: `each` is inlined with the format as a constant.
+ */
+#define FOR_EACH_FORMAT(space, each, ...)                                         \
+	switch ((space)->format) {                                                \
+	case AMD_V1: each(&formats[AMD_V1], __VA_ARGS__); break;                  \
+	case INTEL_SECOND_STAGE: each(&formats[INTEL_SECOND_STAGE], __VA_ARGS__); break; \
+	default: each(&formats[ARM_STAGE2], __VA_ARGS__);                         \
+	}
+
+#define INLINED static inline __attribute__((always_inline))
+
+INLINED void translate_as(const struct format *format, const struct space *space, const u64 *iovas, size_t count,
+			  u64 *pas)
 {
-	const struct format *format = format_of(space);
-
 	for (size_t i = 0; i < count; i++) {
-		u64 iova = iovas[i], table = space->root_pa;
-		int level = LEVELS - 1;
+		u64 iova = iovas[i], pa = NOTHING;
+		const u64 *table = at(space, space->root_pa);
 
-		pas[i] = NOTHING;
-		for (;; level--) {
-			u64 word = at(space, table)[index_of(iova, level)];
+		for (int level = LEVELS - 1;; level--) {
+			u64 word = table[index_of(iova, level)];
 			if (!(word & format->present))
 				break;
 			if (is_leaf(format, word, level)) {
-				u64 offset = iova & (((u64)1 << lo(level)) - 1);
-				pas[i] = (word & ADDRESS) + offset;
+				pa = (word & ADDRESS) | (iova & (((u64)1 << lo(level)) - 1));
 				break;
 			}
-			table = word & ADDRESS;
+			table = at(space, word & ADDRESS);
 		}
+		pas[i] = pa;
 	}
+}
+
+/* Where each IOVA leads; all ones where nothing is mapped. */
+void translate(const struct space *space, const u64 *iovas, size_t count, u64 *pas)
+{
+	FOR_EACH_FORMAT(space, translate_as, space, iovas, count, pas)
 }
 
 /* The owner map: a bit a page, 1 = the guest's; and where each owner's pages lie, or that they are not mapped. */
@@ -418,29 +435,30 @@ struct owners {
 };
 
 /* The word that a page's entry has to hold, but for A and D. */
-static inline u64 wanted(const struct owners *owners, const struct format *format, u64 iova, int guests)
+INLINED u64 wanted(const struct owners *owners, const struct format *format, u64 iova, int guests)
 {
 	if (guests && !owners->guest_mapped)
 		return 0;
 	return (iova + (guests ? owners->guest_pa : owners->host_pa)) | format->leaf[0];
 }
 
-/* How many of 64 adjacent pages' entries do not hold what their owners demand. */
-static inline u64 audit_pages(const struct format *format, const struct owners *owners, const u64 *words, u64 iova)
+/* How many entries of a table of pages do not hold what the pages' owners demand. */
+INLINED void audit_pages(const struct format *format, const struct owners *owners, const u64 *words, u64 iova,
+			 u64 *wrong)
 {
-	u64 bits = owners->bits[iova >> (PAGE_LG2 + 6)], wrong = 0, keep = ~format->hardware;
-	u64 host = wanted(owners, format, iova, 0);
+	for (int i = 0; i < ENTRIES; i += 64, words += 64, iova += 64 << PAGE_LG2) {
+		u64 bits = owners->bits[iova >> (PAGE_LG2 + 6)], want = wanted(owners, format, iova, 0), found = 0;
 
-	if (!bits) {
-		for (int i = 0; i < 64; i++)
-			wrong += (words[i] & keep) != host + ((u64)i << PAGE_LG2);
-		return wrong;
+		if (bits)
+			for (int page = 0; page < 64; page++) {
+				want = wanted(owners, format, iova + ((u64)page << PAGE_LG2), bits >> page & 1);
+				found += (words[page] & ~format->hardware) != want;
+			}
+		else
+			for (int page = 0; page < 64; page++)
+				found += (words[page] & ~format->hardware) != want + ((u64)page << PAGE_LG2);
+		*wrong += found;
 	}
-	for (int i = 0; i < 64; i++) {
-		u64 want = wanted(owners, format, iova + ((u64)i << PAGE_LG2), bits >> i & 1);
-		wrong += (words[i] & keep) != want;
-	}
-	return wrong;
 }
 
 /* The same of a larger leaf, or of a hole: it is right if all of its pages have one owner. */
@@ -468,8 +486,7 @@ static u64 audit_table(const struct space *space, const struct owners *owners, u
 	u64 wrong = 0;
 
 	if (!level) {
-		for (int i = 0; i < ENTRIES; i += 64)
-			wrong += audit_pages(format, owners, words + i, iova + ((u64)i << PAGE_LG2));
+		FOR_EACH_FORMAT(space, audit_pages, owners, words, iova, &wrong)
 		return wrong;
 	}
 	for (int i = 0; i < ENTRIES && iova < end; i++, iova += (u64)1 << lo(level)) {

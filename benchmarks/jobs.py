@@ -129,7 +129,7 @@ class Map(Job):
     _done: bool = field(init=False, default=True)
 
     def reset(self):
-        self.stage.open(empty=True)
+        self.stage.open()
 
     def hitless(self):
         stage = self.stage

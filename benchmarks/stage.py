@@ -48,7 +48,8 @@ class Stage:
         page_format: the vendor's main format.
         gigabytes: of guest memory.
         leaf_lg2: log2 of the hunks that back it, and of the leaves that map it.
-        table_bytes: room for tables, on each side.
+        table_bytes: room for tables, on each side; see :func:`room`.
+        empty: nothing is mapped.
     """
 
     baseline: Baseline
@@ -56,6 +57,7 @@ class Stage:
     gigabytes: int
     leaf_lg2: int
     table_bytes: int
+    empty: bool = False
     vendor: Vendor = field(init=False)
     guest: GuestMemfd = field(init=False)
     domain: Domain = field(init=False)
@@ -83,12 +85,12 @@ class Stage:
         rounds = len(self.vendor.recipes.replace.rounds)
         return Rounds.BREAK_BEFORE_MAKE if rounds > 1 else Rounds.REPLACE
 
-    def open(self, *, empty=False):
-        """Begin anew, in memory that is zero, but warm; ``empty``: nothing is mapped yet."""
+    def open(self):
+        """Begin anew, in memory that is zero, but warm."""
         self._clear()
         size = self.size
         backing = make_backing("separate", GUEST_PA, size, 30)
-        self.guest = GuestMemfd(Slots([] if empty else [Slot(0, 0, size)]), backing, self.leaf_lg2)
+        self.guest = GuestMemfd(Slots([] if self.empty else [Slot(0, 0, size)]), backing, self.leaf_lg2)
         self.guest.set_owner(0, size, HOST)
         machine = WarmMachine(0, BASE_PA, self.table_bytes, arena_before=self._ours)
         unit = machine.add_unit("iommu0", self.vendor)
@@ -123,6 +125,18 @@ class Stage:
             for i in at[:1]
         ]
 
+    def spare(self, count):
+        """So many words at the end of the memory for tables, which no job uses; touched."""
+        end = BASE_PA + QUEUE_BYTES + self.table_bytes
+        words = self._theirs.view(end - 8 * count, count)
+        words[:] = 1
+        return words
+
+    def close(self):
+        """Give the memory back."""
+        self._ours.close()
+        self._theirs.close()
+
     def clear_freed(self, pas):
         """Zero C's freed tables, as hitless's allocator does."""
         for pa in pas.tolist():
@@ -142,6 +156,13 @@ class Stage:
         for arena in (self._ours, self._theirs):
             arena.view(BASE_PA, (QUEUE_BYTES >> 3) + self._used)[:] = 0
         self._ours.view(BASE_PA + QUEUE_BYTES + self.table_bytes, 1 << 17)[:] = 0
+
+
+def room(gigabytes, leaf_lg2, conversions):
+    """Bytes of tables that a guest needs whose scattered pages convert, with some to spare."""
+    at_first = {30: 0, 21: gigabytes, 12: 513 * gigabytes}[leaf_lg2] + 1 + -(-gigabytes // 512)
+    cut = min(conversions, 512 * gigabytes) + min(conversions, gigabytes)
+    return (at_first + cut << 12) + (1 << 26) >> 21 << 21
 
 
 def scattered(gigabytes, count, seed=0):
