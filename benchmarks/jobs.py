@@ -15,7 +15,7 @@ from benchmarks.layouts import moved
 from benchmarks.stage import GUEST_PA, Stage, scattered
 from hitless.columns import Ranges
 from hitless.guest_memfd.backing import GUEST, HOST
-from hitless.pagetable import table_leaves, translate
+from hitless.pagetable import table_leaves, tables, translate
 from hitless.plan import Fill, Store
 from hitless.plan.bulk import Fills, Stores
 from hitless.refresh.target import PlanRequest
@@ -69,18 +69,22 @@ class Job(ABC):
 class Refresh(Job):
     """Scattered pages of 4K turn private; they have other addresses then. ``complete``: everything, else the tables.
 
+    ``pages``: half-open ranges, a row each; None: scattered pages of 4K.
+
     The tables alone: ranges sorted, the plan, tables built and filled, and the same rounds of stores. Complete: what
     guest_memfd does for a conversion, with owner map, owner table, encoded commands, the unit's queue and waits.
     """
 
     complete: bool = True
-    _pages: object = field(init=False)
+    pages: object = None
     _work: CWork = field(init=False)
     _refused: bool = field(init=False, default=False)
 
     def __attrs_post_init__(self):
-        self._pages = scattered(self.stage.gigabytes, self.n)
-        self._work = CWork(self.n, self.n + self.stage.gigabytes)
+        if self.pages is None:
+            self.pages = scattered(self.stage.gigabytes, self.n)
+        pages = int((self.pages[:, 1] - self.pages[:, 0]).sum()) >> 12
+        self._work = CWork(pages, pages + self.stage.gigabytes)
 
     def reset(self):
         self.stage.open()
@@ -88,17 +92,21 @@ class Refresh(Job):
     def hitless(self):
         stage = self.stage
         if self.complete:
-            stage.guest.convert(self._pages, GUEST)
+            stage.guest.convert(_rows(self.pages), GUEST)
         else:
-            refresh_tables(stage, self._pages)
+            refresh_tables(stage, self.pages)
 
     def c(self):
         stage = self.stage
-        done = stage.c.refresh(self._pages, stage.guest.backing.private_pa, stage.rounds, self._work)
+        done = stage.c.refresh(self.pages, stage.guest.backing.private_pa, stage.rounds, self._work)
         self._refused = done == 0
 
     def differences(self):
         return self.failed(not self._refused, "C") or self.stage.differences()
+
+
+def _rows(pages):
+    return [(start, end) for start, end in pages.tolist()]
 
 
 def refresh_tables(stage, pages):
@@ -187,15 +195,29 @@ class Audit(Job):
     conversions: int = 0
     item: str = field(default="leaf", kw_only=True)
     _bits: object = field(init=False)
-    _found: list = field(factory=list)
+    found: list = field(factory=list)
 
     def __attrs_post_init__(self):
         pages = scattered(self.stage.gigabytes, self.conversions)
         self.stage.open()
-        self.stage.guest.convert(pages, GUEST)
+        self.stage.guest.convert(_rows(pages), GUEST)
         bits = np.zeros(self.stage.size >> 12, dtype=np.uint8)
         bits[pages[:, 0] >> np.uint64(12)] = 1
         self._bits = np.packbits(bits, bitorder="little").view(np.uint64)
+        self.stage.copy()
+
+    def damage(self, pages):
+        """Let the entries of some pages lead elsewhere, on both sides."""
+        domain = self.stage.domain
+        fmt, memory = domain.vendor.page_format, domain.memory
+        pas = {
+            base + (index << 12): pa + 8 * index
+            for level, base, pa, _ in tables(memory, fmt, domain.planner.root_pa)
+            if level.number == 0
+            for index in range(512)
+        }
+        for page in pages:
+            memory.store(pas[page << 12], memory.load(pas[page << 12]) ^ 1 << 20)
         self.stage.copy()
 
     def reset(self):
@@ -204,15 +226,15 @@ class Audit(Job):
     def hitless(self):
         domain, guest = self.stage.domain, self.stage.guest
         leaves = table_leaves(domain.memory, domain.vendor.page_format, domain.planner.root_pa)
-        self._found.append(sum(leaf.oa != guest.pa(leaf.iova) for leaf in leaves))
+        self.found.append(sum(leaf.oa != guest.pa(leaf.iova) for leaf in leaves))
 
     def c(self):
         backing, mapped = self.stage.guest.backing, not self.stage.domain.policy.wipes
         args = (self._bits, backing.shared_pa, backing.private_pa, self.stage.size)
-        self._found.append(self.stage.c.audit(*args, guest_mapped=mapped))
+        self.found.append(self.stage.c.audit(*args, guest_mapped=mapped))
 
     def differences(self):
-        return [] if not any(self._found) else [f"findings on right tables: {self._found}"]
+        return [] if not any(self.found) else [f"findings on right tables: {self.found}"]
 
 
 @define(eq=False)
@@ -220,12 +242,16 @@ class Merge(Job):
     """Everything that can be merged is, after pages were converted and came back: one leaf of 1G each again."""
 
     conversions: int = 0
+    pages: object = None
     item: str = field(default="table", kw_only=True)
     _work: CWork = field(init=False)
     _freed: object = field(init=False, default=None)
 
     def __attrs_post_init__(self):
-        self._work = CWork(self.conversions, self.conversions + self.stage.gigabytes)
+        if self.pages is None:
+            self.pages = scattered(self.stage.gigabytes, self.conversions)
+        pages = int((self.pages[:, 1] - self.pages[:, 0]).sum()) >> 12
+        self._work = CWork(pages, pages + self.stage.gigabytes)
         self.reset()
         self.n = self.stage.domain.tables.used_pages - self._least()
 
@@ -236,9 +262,8 @@ class Merge(Job):
     def reset(self):
         stage = self.stage
         stage.open()
-        pages = scattered(stage.gigabytes, self.conversions)
-        stage.guest.convert(pages, GUEST)
-        stage.guest.convert(pages, HOST)
+        stage.guest.convert(_rows(self.pages), GUEST)
+        stage.guest.convert(_rows(self.pages), HOST)
         stage.copy()
 
     def hitless(self):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hitless.refresh.target import Segment, Segments
+from hitless.refresh.target import Segments
 
 
 def moved(ranges, size, pa, ranges_pa, attributes):
@@ -21,7 +21,12 @@ def moved(ranges, size, pa, ranges_pa, attributes):
         mapped = ~here if ranges_pa is None else np.ones(len(here), dtype=bool)
         oas = starts + np.where(here, np.uint64(ranges_pa or 0), np.uint64(pa))
         whole = starts <= lasts  # two ranges may touch, or one begin at 0
-        found = (starts, lasts, np.where(mapped, oas, np.uint64(0)), np.where(mapped, np.uint64(attributes), np.uint64(0)))
+        found = (
+            starts,
+            lasts,
+            np.where(mapped, oas, np.uint64(0)),
+            np.where(mapped, np.uint64(attributes), np.uint64(0)),
+        )
         return Segments(*(each[whole] for each in found), mapped[whole])
 
     def layout(start, end):

@@ -39,7 +39,7 @@ class Measured:
 
     @property
     def ratio(self):
-        """hitless over C, of the medians."""
+        """How many times C's time hitless took, of the medians."""
         return self.hitless.median / self.c.median
 
 

@@ -6,7 +6,7 @@ from xml.sax.saxutils import escape
 from attrs import define, field
 
 COLOURS = {"amd/v1": "#c2410c", "intel/second-stage": "#1d4ed8", "arm_smmu/stage2": "#047857"}
-WIDTH, LEFT, RIGHT, TOP = 900, 200, 460, 52
+WIDTH, LEFT, RIGHT, TOP = 960, 170, 500, 56
 ROW = 22
 
 
@@ -101,7 +101,7 @@ def _draw_ratios(drawing, cases):
     values = [each["ratio"] for rows in cases.values() for each in rows] or [1.0]
     scale = Scale(min(0.5, *values), max(10.0, *values) * 1.1, LEFT, RIGHT)
     bottom = TOP + ROW * len(cases)
-    drawing.text(LEFT, TOP - 14, "time over C's (single conversions: over bare table work in Python)", bold=True, size=11)
+    drawing.text(LEFT, TOP - 14, "time over that of C", bold=True, size=11)
     for value in [*scale.powers(), 2.0, 5.0]:
         x = scale.at(value)
         drawing.line(x, TOP - 6, x, bottom, "#737373" if value == 1 else "#e5e5e5")
@@ -111,7 +111,13 @@ def _draw_ratios(drawing, cases):
         drawing.text(LEFT - 12, y + 4, f"{job} {case}", anchor="end")
         for j, each in enumerate(rows):
             at = y + (j - (len(rows) - 1) / 2) * 5
-            drawing.dot(scale.at(each["ratio"]), at, COLOURS[each["format"]], f"{each['format']}: {each['ratio']:.2f}", radius=3.2)
+            drawing.dot(
+                scale.at(each["ratio"]),
+                at,
+                COLOURS[each["format"]],
+                f"{each['format']}: {each['ratio']:.2f}",
+                radius=3.2,
+            )
         targets = [each["target"] for each in rows if each.get("target")]
         if targets:
             x = scale.at(min(max(targets), scale.high))
@@ -124,7 +130,7 @@ def _draw_curves(drawing, rows):
     left, right, bottom = RIGHT + 70, WIDTH - 24, 300
     across = Scale(min(n for n, _ in costs), max(n for n, _ in costs) * 1.0001, left, right)
     up = Scale(min(cost for _, cost in costs) / 1.3, max(cost for _, cost in costs) * 1.3, bottom, TOP)
-    drawing.text(left, TOP - 14, "ns a conversion, by conversions at once; density is constant", bold=True, size=11)
+    drawing.text(left, TOP - 14, "ns a conversion, by conversions at once", bold=True, size=11)
     for n in across.powers():
         drawing.line(across.at(n), TOP - 6, across.at(n), bottom, "#e5e5e5")
         drawing.text(across.at(n), bottom + 16, f"{n:,.0f}", anchor="middle", size=11)
@@ -132,9 +138,15 @@ def _draw_curves(drawing, rows):
         drawing.line(left, up.at(cost), right, up.at(cost), "#e5e5e5")
         drawing.text(left - 6, up.at(cost) + 4, f"{cost:,.0f}", anchor="end", size=11)
     for name, colour in COLOURS.items():
-        for job, side, dash in (("refresh", "hitless_s", ""), ("refresh-tables", "hitless_s", "6 3"), ("refresh-tables", "c_s", "1 3")):
+        for job, side, dash in (
+            ("refresh", "hitless_s", ""),
+            ("refresh-tables", "hitless_s", "6 3"),
+            ("refresh-tables", "c_s", "1 3"),
+        ):
             here = [each for each in rows if each["format"] == name and each["job"] == job]
-            drawing.path([(across.at(each["n"]), up.at(each[side] / each["n"] * 1e9)) for each in here], colour, dash=dash)
+            drawing.path(
+                [(across.at(each["n"]), up.at(each[side] / each["n"] * 1e9)) for each in here], colour, dash=dash
+            )
     for i, (dash, words) in enumerate((("", "refresh, complete"), ("6 3", "its tables alone"), ("1 3", "those in C"))):
         x = left + 135 * i
         drawing.line(x, bottom + 34, x + 26, bottom + 34, "#262626", width=2, dash=dash)

@@ -46,7 +46,7 @@ def row(job, measured):
         "c_quartiles_s": measured.c.quartiles,
         "repetitions": len(measured.c.values),
         "ramp_gb_s": ramp,
-        "c_limit_ns": limit_ns(job.name, job.case, job.stage.rounds.stores, ramp),
+        "c_limit_ns": limit_ns(job.name, job.case, job.n, job.stage.rounds.stores, ramp),
         "target": TARGETS.get((job.name, job.case)),
     }
     if measured.differences:

@@ -58,6 +58,21 @@ class TableJob:
                 words[at] = table << 3 | level << 9 | _POINTER
         words[at] = pa | _FLAGS
 
+    def translate(self, iova):
+        """Where an IOVA leads."""
+        at = iova >> 39 & 511
+        for shift in (30, 21, 12):
+            at = (self._words[at] & _ADDRESS) >> 3 | iova >> shift & 511
+            word = self._words[at]
+            if not word & _NEXT_LEVEL:
+                return (word & _ADDRESS) + (iova & (1 << shift) - 1)
+        raise AssertionError(f"entry {word:#x} of a table of pages is a pointer")
+
+    @property
+    def tables_left(self):
+        """How many tables are free."""
+        return len(self._free)
+
 
 def _timed(job, *arguments):
     """Seconds of one call."""

@@ -1,4 +1,4 @@
-"""Where jobs are done: a guest that is shared, mapped by one domain of a vendor, and the same tables for C to work on."""
+"""Where jobs are done: a guest that is shared, mapped by one domain of a vendor, and the same tables for C."""
 
 from functools import cached_property
 
@@ -124,6 +124,15 @@ class Stage:
             f"{len(at)} words, first at {tables.base + 8 * int(i):#x}: hitless {int(ours[i]):#x}, C {int(theirs[i]):#x}"
             for i in at[:1]
         ]
+
+    def c_word(self, pa):
+        """A word as C has it."""
+        return self._theirs.load(pa)
+
+    def spoil(self):
+        """Change one word of C's root, for tests of what is noticed."""
+        root_pa = self.domain.planner.root_pa
+        self._theirs.store(root_pa, self._theirs.load(root_pa) ^ 2)
 
     def spare(self, count):
         """So many words at the end of the memory for tables, which no job uses; touched."""
