@@ -15,7 +15,7 @@ def document() -> dict:
 
 @pytest.mark.slow
 def test_the_page_is_up_to_date(document):
-    """It is what ``python -m benchmarks.costs`` writes: counted from conversions now, with the times of results.json."""
+    """It is what ``python -m benchmarks.costs`` writes: counts of conversions now, times of results.json."""
     assert costs.PAGE.read_text(encoding="utf-8") == costs.page(document)
 
 
