@@ -115,7 +115,7 @@ def refresh_tables(stage, pages):
     order = np.argsort(pages[:, 0], kind="stable")
     ranges = Ranges(pages[order, 0], pages[order, 1] - np.uint64(1)).joined()
     guest_pa = None if domain.policy.wipes else backing.private_pa
-    layout, segments = moved(ranges, stage.size, backing.shared_pa, guest_pa, domain.default_attrs)
+    layout, segments = moved(ranges, backing.shared_pa, guest_pa, domain.default_attrs)
     request = PlanRequest(ranges, layout, wipe_first=domain.policy.wipes, segments=segments)
     execute(stage, request)
 
@@ -142,7 +142,7 @@ class Map(Job):
     def hitless(self):
         stage = self.stage
         nothing = Ranges.of([(0, stage.size)])
-        layout, segments = moved(nothing, stage.size, 0, stage.guest.backing.shared_pa, stage.domain.default_attrs)
+        layout, segments = moved(nothing, 0, stage.guest.backing.shared_pa, stage.domain.default_attrs)
         execute(stage, PlanRequest(nothing, layout, segments=segments))
 
     def c(self):

@@ -5,29 +5,34 @@ import numpy as np
 from hitless.refresh.target import Segments
 
 
-def moved(ranges, size, pa, ranges_pa, attributes):
-    """The layout of ``[0, size)``: IOVA + ``pa``, in ranges IOVA + ``ranges_pa`` (None: unmapped), in both forms."""
-    edges = np.empty(2 * len(ranges) + 1, dtype=np.uint64)
-    edges[0], edges[1::2], edges[2::2] = 0, ranges.start, ranges.last + np.uint64(1)
-    inside = np.zeros(len(edges), dtype=bool)
-    inside[1::2] = True
+def moved(ranges, pa, ranges_pa, attributes):
+    """The layout of memory at IOVA + ``pa``, but of ranges at IOVA + ``ranges_pa`` (None: unmapped), in both forms.
+
+    Args:
+        ranges: columns; sorted, and none touches the next.
+        pa: of IOVA 0.
+        ranges_pa: the same for what lies in ranges.
+        attributes: of all leaves.
+    """
+    edges = np.empty(2 * len(ranges) + 1, dtype=np.uint64)  # what begins at an odd index is a range
+    edges[0] = 0
+    edges[1::2] = ranges.start
+    np.add(ranges.last, np.uint64(1), out=edges[2::2])
 
     def segments(start, end):
-        first = max(int(np.searchsorted(edges, np.uint64(start), "right")) - 1, 0)
-        stop = int(np.searchsorted(edges, np.uint64(end), "left"))
-        starts, here = edges[first:stop].copy(), inside[first:stop]
-        lasts = np.append(edges[first + 1 : stop], np.uint64(end)) - np.uint64(1)
+        first = int(np.searchsorted(edges, np.uint64(start), "right")) - 1
+        stop = int(np.searchsorted(edges, np.uint64(end)))
+        starts, lasts = edges[first:stop].copy(), np.empty(stop - first, dtype=np.uint64)
         starts[0] = start
-        mapped = ~here if ranges_pa is None else np.ones(len(here), dtype=bool)
-        oas = starts + np.where(here, np.uint64(ranges_pa or 0), np.uint64(pa))
-        whole = starts <= lasts  # two ranges may touch, or one begin at 0
-        found = (
-            starts,
-            lasts,
-            np.where(mapped, oas, np.uint64(0)),
-            np.where(mapped, np.uint64(attributes), np.uint64(0)),
-        )
-        return Segments(*(each[whole] for each in found), mapped[whole])
+        np.subtract(edges[first + 1 : stop], np.uint64(1), out=lasts[:-1])
+        lasts[-1] = end - 1
+        oas, attrs = starts + np.uint64(pa), np.full(len(starts), attributes, dtype=np.uint64)
+        mapped, inside = np.ones(len(starts), dtype=bool), slice(1 - first % 2, None, 2)
+        if ranges_pa is None:
+            oas[inside], attrs[inside], mapped[inside] = 0, 0, False
+        else:
+            oas[inside] += np.uint64(ranges_pa - pa & (1 << 64) - 1)
+        return Segments(starts, lasts, oas, attrs, mapped)
 
     def layout(start, end):
         return iter(segments(start, end))
