@@ -85,6 +85,16 @@ def aim(rows):
             each["target"] = 2 * amd[each["case"]]["hitless_s"] / each["c_s"]
 
 
+def growth(rows):
+    """How many times its cost among a thousand a conversion costs among a million: {(job, format): ratio}."""
+    costs = {(each["job"], each["format"], each["case"]): each["hitless_s"] / each["n"] for each in rows}
+    return {
+        (job, page_format): costs[job, page_format, "curve-1000000"] / cost
+        for (job, page_format, case), cost in costs.items()
+        if case == "curve-1000" and (job, page_format, "curve-1000000") in costs
+    }
+
+
 def machine(ramp_gb_s):
     """What it ran on, without its name."""
     model = ""
@@ -163,7 +173,14 @@ def print_table(rows, console=None):
             f"±{(high - low) / 2 / each['hitless_s']:.0%}",
             f"{each['ramp_gb_s']:.0f}" if "ramp_gb_s" in each else "",
         )
-    (console or Console(width=150)).print(table)
+    console = console or Console(width=150)
+    console.print(table)
+    for (job, page_format), times in growth(rows).items():
+        console.print(
+            f"{job} on {page_format}: among a million a conversion costs {times:.2f} times its cost among a thousand"
+            f" (aim: {GROWTH})",
+            highlight=False,
+        )
 
 
 def print_memory(rows, console=None):

@@ -1,6 +1,9 @@
 """What a run of the benchmarks leaves behind, and when it does not count."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -10,7 +13,7 @@ from benchmarks.single import CASES, TableJob
 from benchmarks.stage import GUEST_PA, Stage
 from benchmarks.validity import limit_ns, void
 
-from benchmarks import plot, results, run, suite
+from benchmarks import memory, plot, results, run, suite
 
 SMALL = [
     *("--gigabytes", "1", "--conversions", "40", "--mapped", "1", "--iovas", "50", "--curve-to", "100"),
@@ -147,6 +150,24 @@ def test_targets_of_single_conversions():
     ]
     results.aim(rows)
     assert [row["target"] for row in rows] == [8.0, pytest.approx(15.0), None]
+
+
+def test_how_the_cost_of_a_conversion_grows():
+    """By hand: 2 us among a thousand, 3 us among a million; a curve that ends earlier says nothing."""
+    rows = [
+        made_up(case="curve-1000", n=1000, hitless_s=2e-3),
+        made_up(case="curve-1000000", n=1_000_000, hitless_s=3.0),
+        made_up(format="intel/second-stage", case="curve-1000", n=1000, hitless_s=2e-3),
+    ]
+    assert results.growth(rows) == {("refresh-tables", "amd/v1"): pytest.approx(1.5)}
+
+
+@pytest.mark.parametrize("side", ["hitless", "c"])
+def test_peak_memory_is_of_a_process_of_its_own(c, side):
+    """40 pages in a gigabyte are at most 41 tables; C needs little more, hitless what its arrays take."""
+    command = [sys.executable, "-m", "benchmarks.memory", "refresh-tables", "amd/v1", "1G", side, "1", "40"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(memory.__file__).parents[1])
+    assert 30 * 4096 <= int(done.stdout) <= 64 << 20
 
 
 def test_the_spread():
