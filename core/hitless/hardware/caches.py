@@ -5,7 +5,7 @@ but when it is full, may hold several entries for one address, and uses any of t
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
 from attrs import define, field
@@ -169,11 +169,15 @@ class Cache:
 
     def forget_pa(self, start_pa: int, end_pa: int) -> None:
         """Forget every leaf that leads into a physical range (invalidation by PA)."""
+        self.forget_meeting(lambda pa, size: pa < end_pa and start_pa < pa + size)
+
+    def forget_meeting(self, meets: Callable[[int, int], bool]) -> None:
+        """Forget every leaf whose physical range, by address and size, meets what is forgotten."""
         for size_lg2, pages in self.leaves.items():
-            low = start_pa - (1 << size_lg2)
-            for key in [key for key, here in pages.items() if any(low < leaf.pa < end_pa for leaf in here)]:
+            size = 1 << size_lg2
+            for key in [key for key, here in pages.items() if any(meets(leaf.pa, size) for leaf in here)]:
                 here = pages[key]
-                pages[key] = [leaf for leaf in here if not (leaf.host and low < leaf.pa < end_pa)]
+                pages[key] = [leaf for leaf in here if not (leaf.host and meets(leaf.pa, size))]
                 self.size -= len(here) - len(pages[key])
                 if not pages[key]:
                     del pages[key]

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from attrs import define
 
-from hitless.guest_memfd.conversion import ChangeRun, Conversion
+from hitless.guest_memfd.conversion import ChangeRun, ChangeRuns, Conversion
 from hitless.guest_memfd.guest import HOST
+from hitless.iommufd import many
 from hitless.ownership import (
     ANY_LG2,
     Block,
@@ -20,8 +21,8 @@ from hitless.ownership import (
     OwnerTable,
     size_class,
 )
-from hitless.plan import Invalidate, Own, Step, Store, Wait, effects_of
-from hitless.refresh.changes import Change, Changes
+from hitless.plan import Call, Invalidate, Own, Owns, PlanStep, Step, Store, Wait, effects_of, singles
+from hitless.refresh.changes import Change, Stages
 
 if TYPE_CHECKING:
     from hitless.iommufd.domain import Domain
@@ -39,12 +40,21 @@ class DomainOwners:
     domain: "Domain"
     conversion: Conversion | None = None
     runs: Sequence[ChangeRun] = ()
-    plain: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether no leaf's size matters to the owner table, and nobody but the host stores or sends commands."""
+        kind = type(self.domain.choreography)
+        return not self._carries_all and not self._sizes_matter and kind.close is Ownership.close
 
     @property
     def _carries_all(self) -> bool:
         ownership = self.domain.choreography
         return ownership.carries_all and type(ownership).carry is not Ownership.carry
+
+    @property
+    def _sizes_matter(self) -> bool:
+        return self.domain.reaches_private and bool(self.domain.choreography.size_classes)
 
     def follow(self, iova: int, pa: int, from_lg2: int, to_lg2: int) -> Follow:
         """Entries of the owner table matter where the domain's devices use guest-owned pages through its leaves."""
@@ -79,18 +89,23 @@ class DomainOwners:
         """Who closes a round, where it is not the host."""
         return self.domain.choreography.close(commands)
 
-    def change(self, changes: Changes, isolate: Sequence[Step]) -> Choreography:
+    def change(self, changes: Stages, isolate: Sequence[PlanStep]) -> Choreography:
         """The vendor's choreography, on the owner table as isolate leaves it."""
-        table = self.domain.owners.copy()
-        for step in effects_of(isolate):
-            if isinstance(step, Own):
+        table = self.domain.owners
+        steps = singles(each for each in isolate if isinstance(each, Own | Owns | Call))
+        owned = [step for step in effects_of(steps) if isinstance(step, Own)]
+        if owned:
+            table = table.copy()
+            for step in owned:
                 table.apply(step)
         return self.choreography(table, changes)
 
-    def choreography(self, table: OwnerTable, changes: Changes) -> Choreography:
+    def choreography(self, table: OwnerTable, changes: Stages) -> Choreography:
         """The steps that change owners of :attr:`runs`, on an owner table as it stands by then."""
         if not self.runs:
             return Choreography()
+        if isinstance(self.runs, ChangeRuns) and not self._sizes_matter:
+            return self._own(table, many.owner_changes(self.runs))
         sized = self._sized(changes)
         found: list[OwnerChange] = []
         for run in self.runs:
@@ -101,17 +116,20 @@ class DomainOwners:
                     OwnerChange(run.new_pa + start - run.start, run.new_pa + end - run.start, run.new_owner, leaf_lg2)
                     for start, end, leaf_lg2 in sized.over(run.start, run.end, run.new_pa)
                 ]
+        return self._own(table, _joined(found))
+
+    def _own(self, table: OwnerTable, changes: Sequence[OwnerChange]) -> Choreography:
         return self.domain.choreography.own(
             table,
-            _joined(found),
+            changes,
             trusted=self.domain.reaches_private,
             allow_break=self.domain.settings.allow_break,
         )
 
-    def _sized(self, changes: Changes) -> "_Sizes":
+    def _sized(self, changes: Stages) -> "_Sizes":
         """The leaves that map what converts when its owner changes, by guest physical address."""
         domain = self.domain
-        if not domain.reaches_private or not domain.choreography.size_classes:
+        if not self._sizes_matter:
             return _Sizes([], ANY_LG2)
         targets = [*(change.target for change in changes.place), *changes.owed]
         found = []

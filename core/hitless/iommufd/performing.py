@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define
 
+from hitless.columns import Ranges
 from hitless.errors import CallFailed, UnitTimeout
 from hitless.guest_memfd.conversion import Conversion
 from hitless.pagetable import tables_below
@@ -74,12 +75,17 @@ class Performer:
                     raise
         return refused
 
-    def apply(self, own: Own) -> None:
+    def apply(self, own: Own | Owns) -> None:
         """Change the owner table, with the invalidation that the operation itself does."""
         self.domain.owners.apply(own)
-        if own.drops != "none":
-            for unit in self.domain.units:
-                unit.forget_pa(own.start_pa, own.end_pa, devices=own.drops == "iotlb+atc")
+        if own.drops == "none":
+            return
+        devices = own.drops == "iotlb+atc"
+        for unit in self.domain.units:
+            if isinstance(own, Owns):
+                unit.forget_pas(Ranges(own.start_pa, own.last_pa), devices=devices)
+            else:
+                unit.forget_pa(own.start_pa, own.end_pa, devices=devices)
 
     def not_linked(self, prepared: Prepared) -> list[tuple[int, int]]:
         """The new tables (address, size_lg2) of cuts that firmware has refused."""

@@ -16,6 +16,8 @@ from hitless.units import lg2_text
 
 READ = 1
 WRITE = 2
+_BASES = 1024
+"""So many sizes and attributes of leaves a format knows the words of."""
 
 
 @frozen
@@ -154,7 +156,7 @@ class PageFormat(ABC):
         """The word of the first entry of a leaf of one of ``leaf_sizes``; see :meth:`run_step`."""
 
     @abstractmethod
-    def table(self, level: int, child_pa: int) -> int:
+    def table(self, level: int, child_pa: W) -> W:
         """A pointer, in a table of this level, to a table one level below."""
 
     @abstractmethod
@@ -178,11 +180,31 @@ class PageFormat(ABC):
         """log2 of the size of the whole leaf that this entry is, or is part of."""
         return self.levels[level].lo
 
+    def leaf_base(self, size_lg2: int, attrs: int) -> int | None:
+        """What a plain leaf's word holds beside its address, if that stands in it as it is; None: it does not."""
+        known = self._leaf_bases
+        found = known.get((size_lg2, attrs), -1)
+        if found == -1:
+            if len(known) >= _BASES:
+                known.clear()
+            found = known[size_lg2, attrs] = self._leaf_base(size_lg2, attrs)
+        return found
+
+    def _leaf_base(self, size_lg2: int, attrs: int) -> int | None:
+        base = self.leaf(size_lg2, 0, attrs)
+        bits = (1 << at for at in range(size_lg2, self.oa_bits))
+        plain = not self.leaf_size(size_lg2).entries_lg2
+        return base if plain and all(self.leaf(size_lg2, oa, attrs) == base | oa != base for oa in bits) else None
+
+    @cached_property
+    def _leaf_bases(self) -> dict[tuple[int, int], int | None]:
+        return {}
+
     def run_step(self, size_lg2: int) -> int:
         """What is added to a word from one entry of a run to the next; 0: all entries are equal."""
         return 0
 
-    def child_level(self, word: int, level: int) -> int:
+    def child_level(self, word: W, level: int) -> W | int:
         """Level of the table that a pointer points to."""
         return level - 1
 

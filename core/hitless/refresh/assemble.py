@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from attrs import frozen
+from attrs import field, frozen
 
 from hitless.errors import Refused
-from hitless.pagetable import PageFormat
+from hitless.pagetable import LeafSize, PageFormat
 from hitless.plan import Barrier, Call, Clean, Fill, Invalidate, Release, Step, Store, Wait
+from hitless.refresh.batch.changes import Targets
 from hitless.refresh.changes import Change, Changes
 from hitless.refresh.commands import Encoder, Target, Words, join_targets
 from hitless.refresh.recipes import (
@@ -58,6 +59,7 @@ class Assembler:
     Args:
         coherent: whether the walkers snoop the CPU's caches; if not, every store is cleaned.
         allow_break: use a breaking recipe where there is no hitless one, instead of refusing.
+        sizes: leaves by level, as the builder has found them.
     """
 
     fmt: PageFormat
@@ -67,6 +69,7 @@ class Assembler:
     coherent: bool
     allow_break: bool
     who: str
+    sizes: dict[int, list[LeafSize]] = field(factory=dict, init=False, eq=False, repr=False)
 
     def recipe(self, change: Change) -> Recipe:
         """The recipe for a change.
@@ -173,7 +176,7 @@ class Assembler:
                 gone = change.target if number == 0 else self._standing(change, words[i])
                 owed_now = [] if this.scope is Scope.NONE else [gone._replace(tables=this.scope is Scope.TABLE)]
                 store = self._store(change, words[i], word, number if len(recipe.rounds) > 1 else None)
-                carried = owners.carry(store, change, partial(self._close, owed_now))
+                carried = owners.carry(store, change, partial(self.close, owed_now))
                 if carried is None:
                     carried = [store] if self.coherent else [store, Clean(change.pa, 8)]
                 stores += carried
@@ -184,7 +187,7 @@ class Assembler:
             if any(isinstance(each, Store) for each in stores):
                 steps.append(Barrier())
             if targets:
-                steps += owners.close(self._close(join_targets(targets)))
+                steps += owners.close(self.close(join_targets(targets)))
         return steps
 
     def _standing(self, change: Change, word: int) -> Target:
@@ -213,8 +216,8 @@ class Assembler:
         layout = self.fmt.layout("table", level)
         return layout.hardware if layout else 0
 
-    def _close(self, targets: Sequence[Target]) -> list[Invalidate | Wait]:
-        """Invalidate on every unit, and wait for every unit."""
+    def close(self, targets: Sequence[Target]) -> list[Invalidate | Wait]:
+        """Invalidate joined targets on every unit, and wait for every unit."""
         steps: list[Invalidate | Wait] = []
         between: list[Invalidate | Wait] = []
         late: list[Invalidate | Wait] = []
@@ -243,13 +246,18 @@ class Assembler:
         return steps
 
     def _commands(self, unit: UnitPort, targets: Sequence[Target]) -> list[Invalidate | Wait]:
-        steps: list[Invalidate | Wait] = []
-        for target in targets:
-            steps += _invalidates(unit, target, unit.encoder.invalidate(target, unit.tag))
-            if len(steps) > self.rules.whole_tag_commands:
-                whole = Target(targets[0].first, max(t.last for t in targets), 12, None, True)
-                return list(_invalidates(unit, whole, unit.encoder.invalidate_tag(unit.tag)))
-        return steps
+        limit = self.rules.whole_tag_commands
+        if len(targets) <= limit:  # no target takes less than one command
+            steps: list[Invalidate | Wait] = []
+            for target in targets:
+                steps += _invalidates(unit, target, unit.encoder.invalidate(target, unit.tag))
+                if len(steps) > limit:
+                    break
+            else:
+                return steps
+        last = int(targets.last.max()) if isinstance(targets, Targets) else max(target.last for target in targets)
+        whole = Target(targets[0].first, last, 12, None, True)
+        return list(_invalidates(unit, whole, unit.encoder.invalidate_tag(unit.tag)))
 
     def _atc(self, unit: UnitPort, targets: Sequence[Target], device: int) -> list[Invalidate | Wait]:
         pasid = () if unit.pasid is None else (unit.pasid,)

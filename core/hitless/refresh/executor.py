@@ -4,29 +4,37 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 import attrs
+import numpy as np
 from attrs import define, field
 
 from hitless.bits import MASK64, fill_ramp
+from hitless.columns import Blocks
 from hitless.errors import CallFailed, Raced, UnitTimeout
 from hitless.memory import PhysicalMemory
 from hitless.plan import (
     Barrier,
     Call,
     Clean,
+    Cleans,
     Fill,
+    Fills,
     Fold,
     Invalidate,
+    Invalidates,
     Own,
+    Owns,
     PlanStep,
     Release,
     Step,
     Store,
+    Stores,
     StoreStructure,
     Wait,
     format_step,
     singles,
 )
-from hitless.refresh.build import Tables
+from hitless.refresh.batch import bulk
+from hitless.refresh.build import Tables, free_blocks
 from hitless.refresh.commands import Words
 
 
@@ -121,10 +129,37 @@ class Executor:
             OwnerChangeRefused: from an Own step.
             CallFailed: a call was refused, or never done.
         """
+        if self.between is _quiet:
+            for each in steps:
+                self._do_many(each)
+            return
         for step in singles(steps):
             self.between(step)
             self._do(step)
         self.between(None)
+
+    def _do_many(self, step: PlanStep) -> None:
+        """A step, or a batch of them at once: there is nobody who could look between them."""
+        match step:
+            case Fills():
+                bulk.fill(self.memory, step)
+            case Stores():
+                self._store_many(step)
+            case Cleans():
+                pass
+            case Invalidates() | Owns():
+                for each in step.singles():
+                    self._do(each)
+            case _:
+                self._do(step)
+
+    def _store_many(self, step: Stores) -> None:
+        """Compare-and-exchange of all; those that held something else are then done one by one, in order."""
+        found = self.memory.exchange(step.pa, step.expected, step.new)
+        differs = np.flatnonzero(found != step.expected)
+        self.counters.stores += len(step) - len(differs)
+        for number in differs.tolist():
+            self._store(step.single(number))
 
     def _do(self, step: Step) -> None:
         match step:
@@ -246,6 +281,9 @@ class Executor:
                 self._fold(fold, fold.entry_pa + 8 * i * fold.targets, fold.table_pa + 8 * i * fold.entries)
         if any(port.fenced for port in self.ports.values()):
             return  # a unit that never answered may walk them still: they are never freed
+        if isinstance(step.tables, Blocks):
+            free_blocks(self.tables, step.tables)
+            return
         for pa, size_lg2 in step.tables:
             self.tables.free(pa, size_lg2)
 

@@ -9,8 +9,8 @@ from attrs import define, frozen
 from hitless.bits import BoolArray, U64Array
 from hitless.columns import Columns, Ranges, words
 from hitless.ownership import Choreography, Close, Follow
-from hitless.plan import Invalidate, Step, Store, Wait
-from hitless.refresh.changes import Change, Changes
+from hitless.plan import Invalidate, PlanStep, Step, Store, Wait
+from hitless.refresh.changes import Change, Stages
 
 
 class Segment(NamedTuple):
@@ -105,7 +105,7 @@ class Owners(Protocol):
     def close(self, commands: Sequence[Invalidate | Wait]) -> Sequence[Step]:
         """The steps in place of what closes a round."""
 
-    def change(self, changes: Changes, isolate: Sequence[Step]) -> Choreography:
+    def change(self, changes: Stages, isolate: Sequence[PlanStep]) -> Choreography:
         """The owner change itself, between a plan's changes; ``isolate`` is done by then. Raises Refused, Pinned."""
 
 
@@ -123,7 +123,7 @@ class _NoOwners:
     def close(self, commands: Sequence[Invalidate | Wait]) -> Sequence[Step]:
         return commands
 
-    def change(self, changes: Changes, isolate: Sequence[Step]) -> Choreography:
+    def change(self, changes: Stages, isolate: Sequence[PlanStep]) -> Choreography:
         return Choreography()
 
 
