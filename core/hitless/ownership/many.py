@@ -34,11 +34,15 @@ def edges(ranges: Ranges, size_lg2: int) -> U64Array:
     """The aligned blocks, by first address and in order, that reach over an edge of one of many disjoint ranges."""
     within = np.uint64((1 << size_lg2) - 1)
     first, last = ranges.start & ~within, ranges.last & ~within
-    over = np.empty((len(ranges), 2), dtype=bool)
-    np.logical_or(first < ranges.start, first + within > ranges.last, out=over[:, 0])
-    np.logical_and(last != first, last + within > ranges.last, out=over[:, 1])
-    # First and last blocks in turn are sorted, as the ranges are.
-    found = np.stack([first, last], axis=1).ravel()[np.flatnonzero(over)]
+    apart = last != first
+    if apart.any():
+        over = np.empty((len(ranges), 2), dtype=bool)
+        np.logical_or(first < ranges.start, first + within > ranges.last, out=over[:, 0])
+        np.logical_and(apart, last + within > ranges.last, out=over[:, 1])
+        # First and last blocks in turn are sorted, as the ranges are.
+        found = np.stack([first, last], axis=1).ravel()[np.flatnonzero(over)]
+    else:
+        found = first[np.flatnonzero(ranges.last - ranges.start != within)]
     fresh = np.ones(len(found), dtype=bool)
     np.not_equal(found[1:], found[:-1], out=fresh[1:])
     return found[np.flatnonzero(fresh)]

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from hitless.bits import U64Array
-from hitless.columns import Ranges
+from hitless.columns import Ranges, distinct
 from hitless.ownership import (
     GUEST,
     HOST,
@@ -101,25 +101,46 @@ class Gpt(Ownership):
         ranges = changes.ranges
         if not self._gpc:
             return owns("GPT", ranges, changes.owner, GRANULE_LG2)
-        after, steps = table.copy(), []
+        steps: list[Owns] = []
         present = {*self._sizes, *table.sizes(int(ranges.start[0]), int(ranges.last[-1]) + 1)} - {GRANULE_LG2}
         for size in sorted(present, reverse=True):
             blocks = _blocks(edges(ranges, size), size)
-            owner, size_lg2 = after.states(blocks.start)
-            there = np.flatnonzero(size_lg2 == size)
+            owner, size_lg2 = table.states(blocks.start)
+            there = np.flatnonzero(size_lg2 >= size)  # a larger one has been shattered down to this size
             smaller = max(each for each in self._sizes if each < size)
-            steps += _all_applied(after, owns("GPT_SHATTER", blocks.take(there), owner[there], smaller, self._drops))
-        steps += _all_applied(after, owns("GPT", ranges, changes.owner, GRANULE_LG2, self._drops))
+            steps += owns("GPT_SHATTER", blocks.take(there), owner[there], smaller, self._drops)
+        steps += owns("GPT", ranges, changes.owner, GRANULE_LG2, self._drops)
+        return [*steps, *self._fuse_many(table, changes, steps)]
+
+    def _fuse_many(self, table: OwnerTable, changes: OwnerChanges, steps: list[Owns]) -> list[Owns]:
+        """What fuses after steps, by size."""
+        ranges = changes.ranges
+        if not self._may_fuse(table, changes):
+            return []
+        after, fused = _applied_all(table.copy(), steps), []
         for below, size in pairwise(self._sizes):
             blocks = _blocks(edges(ranges, size), size)
             whole, owner, size_lg2 = after.blocks(blocks.start, size)
             there = np.flatnonzero(whole & (size_lg2 == below))
             which, middle = inner(ranges, size)
-            fused, owners = Ranges.together([blocks.take(there), middle]), np.append(owner[there], changes.owner[which])
-            if not len(fused):
+            both, owners = Ranges.together([blocks.take(there), middle]), np.append(owner[there], changes.owner[which])
+            if not len(both):
                 break
-            steps += _all_applied(after, owns("GPT_FUSE", fused, owners, size, self._drops))
-        return steps
+            found = owns("GPT_FUSE", both, owners, size, self._drops)
+            _applied_all(after, found)
+            fused += found
+        return fused
+
+    def _may_fuse(self, table: OwnerTable, changes: OwnerChanges) -> bool:
+        """Whether a block may have one state afterwards: none does that is shattered and not given to its own owner."""
+        ranges = changes.ranges
+        if len(self._sizes) == 1:
+            return False
+        owner, size_lg2 = table.states(edges(ranges, self._sizes[1]))
+        stays = size_lg2 > GRANULE_LG2
+        for each in distinct(changes.owner):
+            stays &= owner != np.uint64(each)
+        return not stays.all() or len(inner(ranges, self._sizes[1])[0]) > 0
 
     def _shatter(self, table: OwnerTable, pa: int, start: int, end: int) -> Iterator[Own]:
         """A contiguous entry that reaches over an edge, into the next smaller size, until none does (ARM-GPT-7)."""
@@ -163,10 +184,10 @@ def _blocks(first: U64Array, size_lg2: int) -> Ranges:
     return Ranges(first, first + np.uint64((1 << size_lg2) - 1))
 
 
-def _all_applied(table: OwnerTable, steps: list[Owns]) -> list[Owns]:
+def _applied_all(table: OwnerTable, steps: list[Owns]) -> OwnerTable:
     for step in steps:
         table.apply(step)
-    return steps
+    return table
 
 
 def _equal(table: OwnerTable, start: int, end: int, size_lg2: int) -> bool:
