@@ -221,7 +221,8 @@ class Domain:
                     self.vendor.ownership.initial(self.owners, run.pa, run.pa + size, run.owner, lg2)
         ranges = self.iovas((slot.gpa, slot.end) for slot in self.guest.slots.slots)
         if ranges:
-            request = PlanRequest(ranges, lambda start, end: self.layout(start, end, None))
+            layout, segments = partial(self.layout, conversion=None), partial(self.segments, conversion=None)
+            request = PlanRequest(ranges, layout, segments=segments)
             self._execute(self.planner.plan(self.name, request))
         self.executor.counters = type(self.executor.counters)()
 
