@@ -56,7 +56,7 @@ class Port(Protocol):
 class OwnerChanges(Protocol):
     """What the executor needs of an owner table."""
 
-    def apply(self, own: Own) -> None:
+    def apply(self, own: Own | Owns) -> None:
         """Change owners; may raise OwnerChangeRefused."""
 
 
@@ -168,7 +168,9 @@ class Executor:
                 self._store_many(step)
             case Cleans():
                 pass
-            case Invalidates() | Owns():
+            case Owns():
+                self.owners.apply(step)
+            case Invalidates():
                 for each in step.singles():
                     self._do(each)
 

@@ -8,7 +8,7 @@ from attrs import define, field
 from hitless.errors import HitlessError
 from hitless.memory import Arena, PageAllocator
 from hitless.pagetable import Leaf, PageFormat, Position, WalkFault, table_leaves, translate, walk
-from hitless.plan import Own
+from hitless.plan import Own, Owns
 from hitless.refresh.assemble import Assembler
 from hitless.refresh.executor import Executor
 from hitless.refresh.planner import Planner
@@ -23,7 +23,7 @@ _RECIPES = Recipes(cut=_STORE, merge=_STORE, replace=_STORE, wipe=_STORE, map=_S
 
 
 class _NoOwners:
-    def apply(self, own: Own) -> None:
+    def apply(self, own: Own | Owns) -> None:
         """No owner changes here."""
 
 

@@ -40,6 +40,7 @@ from hitless.plan import (
     Call,
     Clean,
     Own,
+    Owns,
     Release,
     Section,
     Step,
@@ -439,11 +440,12 @@ class _Owners:
 
     replay: Replay
 
-    def apply(self, own: Own) -> None:
+    def apply(self, own: Own | Owns) -> None:
         self.replay.owners.apply(own)
-        if own.drops != "none":
-            for port in self.replay.ports.values():
-                port.forget_pa(own.start_pa, own.end_pa, devices=own.drops == "iotlb+atc")
+        for each in own.singles() if isinstance(own, Owns) else [own]:
+            if each.drops != "none":
+                for port in self.replay.ports.values():
+                    port.forget_pa(each.start_pa, each.end_pa, devices=each.drops == "iotlb+atc")
 
 
 __all__ = ["Line", "Outcome", "Replay", "configured", "resolve"]
