@@ -7,7 +7,7 @@ from attrs import define, evolve
 
 from hitless.bits import BoolArray, U64Array, as_words
 from hitless.pagetable import PageFormat
-from hitless.refresh.batch.spans import Index, inserted, merged, repeated, u64, unique
+from hitless.refresh.batch.spans import Index, Inserter, merged, repeated, u64, unique
 from hitless.refresh.batch.walk import Entries
 from hitless.refresh.recipes import SplitRules
 from hitless.refresh.target import Segments
@@ -147,16 +147,9 @@ class Pieces:
 
 def pieces_of(fmt: PageFormat, leaves: Leaves, segments: Segments) -> Pieces:
     """All of the leaves, cut at the edges of segments, which lie over all of them."""
-    split = _split(segments, leaves)
-    first = np.searchsorted(split.start, leaves.iova, side="left")
-    stop = np.searchsorted(split.start, leaves.last, side="right")
-    counts = stop - first
-    if len(leaves) and (first[1:] == stop[:-1]).all():
-        split = split.take(slice(int(first[0]), int(stop[-1])))
-    else:
-        which, step = repeated(counts)
-        split = split.take(first[which] + step.astype(np.intp))
-    oa = split.start + np.repeat(leaves.shift, counts)
+    split, counts = _split(segments, leaves)
+    leaf = np.repeat(np.arange(len(leaves), dtype=np.intp), counts)
+    oa = split.start + leaves.shift[leaf]
     stays = split.oa == oa
     attrs, same = _compared(fmt, leaves, split, counts)
     if same is not None:
@@ -165,27 +158,44 @@ def pieces_of(fmt: PageFormat, leaves: Leaves, segments: Segments) -> Pieces:
         stays &= split.mapped
     changes = ~stays
     at = np.flatnonzero(changes)
-    leaf = np.repeat(np.arange(len(leaves), dtype=np.intp), counts)[at]
+    leaf = leaf[at]
     later_attrs = attrs if len(attrs) == 1 else attrs[at]
     changed = Changed(leaf, split.start[at], split.last[at], oa[at], split.oa[at], later_attrs, split.mapped[at])
     return Pieces(split.start, split.last, counts, changes, changed)
 
 
-def _split(segments: Segments, leaves: Leaves) -> Segments:
-    """Segments cut at the ends of leaves."""
-    ends = leaves.last[leaves.last < segments.last[-1]] + u64(1)
-    edges = unique(merged(leaves.iova, ends))
+def _split(segments: Segments, leaves: Leaves) -> tuple[Segments, Index]:
+    """Segments cut at the ends of leaves, those over leaves only; and how many each leaf has."""
+    if not len(leaves):
+        return segments.take(slice(0, 0)), np.empty(0, dtype=np.intp)
+    ends = leaves.last + u64(1)
+    in_a_row = bool((leaves.iova[1:] == ends[:-1]).all())
+    final = leaves.last[-1] < segments.last[-1]
+    ends = ends if final else ends[:-1]
+    edges = np.append(leaves.iova, ends[len(leaves) - 1 :]) if in_a_row else unique(merged(leaves.iova, ends))
     at = np.searchsorted(segments.start, edges, side="right")
     new = edges != segments.start[at - 1]
-    at, edges = at[new], edges[new]
+    place = at - 1 + np.cumsum(new)
+    split = _inserted(segments, at[new], edges[new])
+    bounds = place if final else np.append(place, len(split))
+    if in_a_row:
+        return split.take(slice(int(bounds[0]), int(bounds[-1]))), np.diff(bounds)
+    first = place[np.searchsorted(edges, leaves.iova)]
+    stop = np.append(place, len(split))[np.searchsorted(edges, leaves.last, side="right")]
+    which, step = repeated(stop - first)
+    return split.take(first[which] + step.astype(np.intp)), stop - first
+
+
+def _inserted(segments: Segments, at: Index, edges: U64Array) -> Segments:
+    """Segments cut at edges, each before the segment that begins behind it."""
     if not len(at):
         return segments
-    before = at - 1
-    start = inserted(segments.start, at, edges)
+    before, put = at - 1, Inserter(len(segments), at)
+    start = put(segments.start, edges)
     last = np.append(start[1:] - u64(1), segments.last[-1])
-    oa = inserted(segments.oa, at, segments.oa[before] + (edges - segments.start[before]))
-    attrs = inserted(segments.attrs, at, segments.attrs[before])
-    return Segments(start, last, oa, attrs, inserted(segments.mapped, at, segments.mapped[before]))
+    oa = put(segments.oa, segments.oa[before] + (edges - segments.start[before]))
+    attrs, mapped = segments.attrs[before], segments.mapped[before]
+    return Segments(start, last, oa, put(segments.attrs, attrs), put(segments.mapped, mapped))
 
 
 def _compared(fmt: PageFormat, leaves: Leaves, split: Segments, counts: Index) -> tuple[U64Array, BoolArray | None]:

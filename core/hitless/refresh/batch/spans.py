@@ -49,14 +49,28 @@ def merged(*parts: U64Array) -> U64Array:
     return np.sort(np.concatenate(full), kind="stable")
 
 
-def inserted(values: NDArray[S], at: Index, new: NDArray[S]) -> NDArray[S]:
-    """Values with new ones before those at sorted indices."""
-    if len(at) > _FEW:
-        return np.insert(values, at, new)
-    parts = [values[: at[0]]] if len(at) else [values]
-    for i, (begin, end) in enumerate(pairwise([*at.tolist(), len(values)])):
-        parts += [new[i : i + 1], values[begin:end]]
-    return np.concatenate(parts)
+class Inserter:
+    """Puts values into columns of one length, before those at sorted indices."""
+
+    def __init__(self, length: int, at: Index) -> None:
+        self._at = at
+        self._place = at + np.arange(len(at))
+        self._source: Index | None = None
+        if len(at) > _FEW:
+            moved = np.zeros(length + len(at), dtype=np.intp)
+            moved[self._place] = 1
+            self._source = np.arange(len(moved)) - np.cumsum(moved)
+
+    def __call__(self, values: NDArray[S], new: NDArray[S]) -> NDArray[S]:
+        """A column with new values in it."""
+        if self._source is not None:
+            found = np.take(values, self._source, mode="clip")
+            found[self._place] = new
+            return found
+        parts = [values[: self._at[0]]]
+        for i, (begin, end) in enumerate(pairwise([*self._at.tolist(), len(values)])):
+            parts += [new[i : i + 1], values[begin:end]]
+        return np.concatenate(parts)
 
 
 def keep_freed_memory() -> None:
