@@ -23,7 +23,7 @@ from hitless.refresh.survey import Survey
 from hitless.refresh.target import PlanRequest
 from hitless.units import PAGE_LG2, SPACE
 
-BATCH_RANGES = 16
+BATCH_RANGES = 32
 BATCH_PAGES = 2048
 """From so many ranges, or pages in them, on columns are faster than entry by entry."""
 
