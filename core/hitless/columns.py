@@ -95,7 +95,7 @@ class Ranges(Columns[tuple[int, int]]):
         """Columns of half-open ranges, or of an array with a row for each.
 
         Raises:
-            ValueError: the array is not one of pairs, or a range is empty.
+            ValueError: the array is not one of pairs.
         """
         if isinstance(ranges, Ranges):
             return ranges
@@ -108,14 +108,9 @@ class Ranges(Columns[tuple[int, int]]):
 
     def ordered(self) -> "Ranges":
         """Sorted by start."""
-        if len(self) < 2 or (self.start[1:] >= self.start[:-1]).all():
+        if (self.start[1:] >= self.start[:-1]).all():
             return self
-        sizes = self.last - self.start
-        if (sizes == sizes[0]).all():
-            start = np.sort(self.start)
-            return Ranges(start, start + sizes[0])
-        order = np.argsort(self.start)
-        return self.take(order)
+        return self.take(order(self.start))
 
     def cut(self, bounds: "Ranges") -> "tuple[Places, Places, Ranges]":
         """The parts that sorted, disjoint bounds cut ranges into; what lies in no bound is left out.
@@ -126,25 +121,59 @@ class Ranges(Columns[tuple[int, int]]):
         first = np.searchsorted(bounds.last, self.start)
         counts = np.searchsorted(bounds.start, self.last, "right") - first
         if (counts == 1).all():
-            which, bound, start, last = np.arange(len(self)), first, self.start, self.last
+            which, bound, whole = np.arange(len(self)), first, self
         else:
-            which = np.repeat(np.arange(len(self)), counts)
-            bound = np.arange(len(which)) + np.repeat(first - np.cumsum(counts) + counts, counts)
-            start, last = self.start[which], self.last[which]
-        part = Ranges(np.maximum(start, bounds.start[bound]), np.minimum(last, bounds.last[bound]))
-        return which, bound, part
+            which, bound = np.repeat(np.arange(len(self)), counts), spread(first, counts)
+            whole = self.take(which)
+        start, last = bounds.start[bound], bounds.last[bound]
+        return which, bound, Ranges(np.maximum(whole.start, start, out=start), np.minimum(whole.last, last, out=last))
 
     def joined(self) -> "Ranges":
         """Sorted ranges (by start), with those that overlap or touch as one."""
-        if not len(self):
-            return self
-        reach = np.maximum.accumulate(self.last)
-        fresh = np.ones(len(self), dtype=bool)
+        reach = self.last
+        if not (self.start[1:] > reach[:-1]).all():
+            reach = np.maximum.accumulate(reach)
         # Before the last word of the space there is always room for one more.
-        fresh[1:] = (self.start[1:] > reach[:-1]) & (self.start[1:] - reach[:-1] > np.uint64(1))
-        firsts = np.flatnonzero(fresh)
-        ends = np.append(firsts[1:], len(self)) - 1
-        return Ranges(self.start[firsts], reach[ends])
+        apart = (self.start[1:] > reach[:-1]) & (self.start[1:] - reach[:-1] > np.uint64(1))
+        if apart.all():
+            return self
+        edges = np.flatnonzero(apart)
+        return Ranges(self.start[np.append(0, edges + 1)], reach[np.append(edges, len(self) - 1)])
+
+
+def order(values: U64Array) -> Places:
+    """The places of words in ascending order; equal ones stay in theirs.
+
+    Words differ in few bits of a kind, such as page numbers; each 16 of those bits are one pass of a radix sort.
+    """
+    found = np.arange(len(values))
+    if not len(values):
+        return found
+    keys = values - values.min()
+    differ = int(np.bitwise_or.reduce(keys))
+    lowest = max((differ & -differ).bit_length() - 1, 0)
+    for shift in range(lowest, differ.bit_length(), 16):
+        digits = (keys >> np.uint64(shift)).astype(np.uint16)
+        found = found[np.argsort(digits[found], kind="stable")]
+    return found
+
+
+def distinct(values: U64Array) -> list[int]:
+    """The distinct words among many, in ascending order; fast where there are one or two."""
+    if not len(values):
+        return []
+    low, high = values.min(), values.max()
+    if low == high:
+        return [int(low)]
+    if high - low == 1:
+        return [int(low), int(high)]
+    found: list[int] = np.unique(values).tolist()
+    return found
+
+
+def spread(first: Places, counts: Places) -> Places:
+    """``first[i]``, ``first[i] + 1``, ... so many of them as ``counts[i]`` says, one ``i`` after the other."""
+    return np.arange(counts.sum()) + np.repeat(first - np.cumsum(counts) + counts, counts)
 
 
 @define(eq=False)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from hitless.bits import BoolArray, U64Array
-from hitless.columns import words
+from hitless.columns import Places, spread, words
 
 SPACE_END = 1 << 52
 """Pages of a 64-bit space."""
@@ -112,8 +112,7 @@ class IntervalMap:
             for start, end, value in zip(starts.tolist(), ends.tolist(), held, strict=True):
                 self.set(start, end, value)
             return
-        merged = _overlaid(*self._views(chunk, beyond), starts, ends, values, self._end)
-        self._replace(chunk, beyond, *(array("Q", each.tobytes()) for each in merged))
+        self._replace(chunk, beyond, *_overlaid(*self._views(chunk, beyond), starts, ends, values, self._end))
 
     def runs(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
         """The runs of ``[start, end)`` in order, as (start, end, value), cut off at both ends.
@@ -280,12 +279,14 @@ class IntervalMap:
         values = np.concatenate([np.frombuffer(each, np.uint64) for each in self._values[chunk:beyond]])
         return starts, values
 
-    def _replace(self, chunk: int, beyond: int, starts: "array[int]", values: "array[int]") -> None:
+    def _replace(
+        self, chunk: int, beyond: int, starts: "array[int] | U64Array", values: "array[int] | U64Array"
+    ) -> None:
         """Other runs in the place of some chunks, cut into chunks that have room."""
         cuts = range(0, len(starts), _CHUNK // 2)
-        self._starts[chunk:beyond] = [starts[at : at + _CHUNK // 2] for at in cuts]
-        self._values[chunk:beyond] = [values[at : at + _CHUNK // 2] for at in cuts]
-        self._firsts[chunk:beyond] = [starts[at] for at in cuts]
+        self._starts[chunk:beyond] = fresh = [array("Q", starts[at : at + _CHUNK // 2].tobytes()) for at in cuts]
+        self._values[chunk:beyond] = [array("Q", values[at : at + _CHUNK // 2].tobytes()) for at in cuts]
+        self._firsts[chunk:beyond] = [each[0] for each in fresh]
         self._mine[chunk:beyond] = b"\1" * len(cuts)
 
     def _check(self, start: int, end: int) -> None:
@@ -300,27 +301,38 @@ def _overlaid(
 
     The old runs begin before the first range, or with it, and reach beyond the last one, or to ``stop``.
     """
-    after = old_values[np.searchsorted(old_starts, ends, "right") - 1]
+    beyond = np.searchsorted(old_starts, ends, "right")
     # Where a range ends, what was there goes on, unless another range begins there or the space ends.
     new_starts, new_values = np.empty(2 * len(starts), np.uint64), np.empty(2 * len(starts), np.uint64)
     new_starts[0::2], new_starts[1::2] = starts, ends
-    new_values[0::2], new_values[1::2] = values, after
+    new_values[0::2], new_values[1::2] = values, old_values[beyond - 1]
     lone = np.ones(len(new_starts), dtype=bool)
-    lone[1:-1:2] = ends[:-1] != starts[1:]
+    np.not_equal(ends[:-1], starts[1:], out=lone[1:-1:2])
     lone[-1] = ends[-1] < np.uint64(stop)
     if not lone.all():
         new_starts, new_values = _picked(lone, new_starts, new_values)
-    # What starts in [start, end] is replaced.
-    index = np.searchsorted(starts, old_starts, "right")
-    stays = np.flatnonzero((index == 0) | (old_starts > ends[index - 1]))
-    if len(stays):
-        new_starts = np.concatenate([old_starts[stays], new_starts])
-        order = np.argsort(new_starts, kind="stable")  # two sorted halves: merged in one pass
-        new_starts = new_starts[order]
-        new_values = np.concatenate([old_values[stays], new_values])[order]
+    old_starts, old_values = _outside(old_starts, old_values, starts, beyond)
+    if len(old_starts):
+        apart = old_starts[-1] < new_starts[0]
+        new_starts = np.concatenate([old_starts, new_starts])
+        new_values = np.concatenate([old_values, new_values])
+        if not apart:
+            order = np.argsort(new_starts, kind="stable")  # two sorted parts: merged in one pass
+            new_starts, new_values = new_starts[order], new_values[order]
     fresh = np.ones(len(new_values), dtype=bool)
     np.not_equal(new_values[1:], new_values[:-1], out=fresh[1:])
     return (new_starts, new_values) if fresh.all() else _picked(fresh, new_starts, new_values)
+
+
+def _outside(old_starts: U64Array, old_values: U64Array, starts: U64Array, beyond: Places) -> tuple[U64Array, U64Array]:
+    """The runs that begin neither in a range nor at its end; ``beyond`` is the first one after each."""
+    touched = np.flatnonzero(old_starts[beyond - 1] >= starts)
+    if not len(touched):
+        return old_starts, old_values
+    first = np.searchsorted(old_starts, starts[touched])
+    stays = np.ones(len(old_starts), dtype=bool)
+    stays[spread(first, beyond[touched] - first)] = False
+    return _picked(stays, old_starts, old_values)
 
 
 def _picked(mask: BoolArray, starts: U64Array, values: U64Array) -> tuple[U64Array, U64Array]:

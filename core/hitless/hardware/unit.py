@@ -6,10 +6,10 @@ that was translated completes at some later moment, and only a wait's completion
 
 import random
 import threading
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+import numpy as np
 from attrs import define, field
 
 from hitless.columns import Ranges
@@ -360,11 +360,10 @@ class Unit:
 
     def forget_pas(self, ranges: Ranges, *, devices: bool) -> None:
         """:meth:`forget_pa` for many physical ranges, sorted and disjoint, at once."""
-        starts, lasts = ranges.start.tolist(), ranges.last.tolist()
 
         def meets(pa: int, size: int) -> bool:
-            at = bisect_left(lasts, pa)
-            return at < len(starts) and starts[at] < pa + size
+            at = int(np.searchsorted(ranges.last, np.uint64(pa)))
+            return at < len(ranges) and int(ranges.start[at]) < pa + size
 
         for cache in self.requests.caches.values():
             cache.forget_meeting(meets)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from hitless.bits import MASK64, BoolArray
-from hitless.columns import Ranges, words
+from hitless.columns import Places, Ranges, order, words
 from hitless.guest_memfd.conversion import ChangeRuns, Conversion
 from hitless.guest_memfd.guest import HOST, GuestMemfd
 from hitless.guest_memfd.runs import GuestRuns
@@ -40,17 +40,24 @@ def segments(runs: GuestRuns, policy: Policy, attributes: int, start: int, end: 
     """What :func:`hitless.iommufd.layout.segments` gives, as columns."""
     mapped = _mapped(policy, runs)
     runs, mapped = _without_gaps(runs, mapped, start, end)
-    edges = np.append(np.zeros(1, np.intp), np.flatnonzero(~_joins(policy, runs, mapped)) + 1)
-    lasts = np.append(edges[1:] - 1, len(runs) - 1)
-    mapped = mapped[edges]
-    oa = np.where(mapped, runs.pa[edges], np.uint64(0))
-    attrs = np.where(mapped, np.uint64(attributes), np.uint64(0))
-    return Segments(runs.start[edges], runs.last[lasts], oa, attrs, mapped)
+    joins = _joins(policy, runs, mapped)
+    first, last, oa = runs.start, runs.last, runs.pa
+    if joins.any():
+        edges = np.flatnonzero(~joins)
+        firsts = np.append(0, edges + 1)
+        first, last = first[firsts], last[np.append(edges, len(runs) - 1)]
+        oa, mapped = oa[firsts], mapped[firsts]
+    if mapped.all():
+        return Segments(first, last, oa, np.full(len(first), attributes, np.uint64), mapped)
+    none = np.uint64(0)
+    return Segments(first, last, np.where(mapped, oa, none), np.where(mapped, np.uint64(attributes), none), mapped)
 
 
 def _mapped(policy: Policy, runs: GuestRuns) -> BoolArray:
     """Which runs are mapped."""
-    shared = runs.owner == HOST
+    if policy.private_below is None and policy.maps_shared == policy.maps_private:
+        return np.full(len(runs), policy.maps_shared)
+    shared = runs.owner == np.uint64(HOST)
     found: BoolArray = np.where(shared, policy.maps_shared, policy.maps_private)
     if policy.private_below is not None:
         found &= shared == (runs.start >= np.uint64(policy.private_below))
@@ -59,16 +66,18 @@ def _mapped(policy: Policy, runs: GuestRuns) -> BoolArray:
 
 def _without_gaps(runs: GuestRuns, mapped: BoolArray, start: int, end: int) -> tuple[GuestRuns, BoolArray]:
     """The runs of a range that is not empty, with one that is not mapped wherever there is no memory."""
-    low = np.append(np.uint64(start), runs.last + _ONE)
-    last = np.append(runs.start - _ONE, np.uint64(end - 1))
-    # After a run at the end of a 64-bit space comes 0, before one at its beginning the last address: no gap.
-    gap = low[:-1] != runs.start
-    gap = np.append(gap, runs.last[-1] != last[-1] if len(runs) else True)
+    gap = np.ones(len(runs) + 1, dtype=bool)
+    if len(runs):
+        np.not_equal(runs.last[:-1] + _ONE, runs.start[1:], out=gap[1:-1])
+        gap[0], gap[-1] = runs.start[0] != np.uint64(start), runs.last[-1] != np.uint64(end - 1)
     at = np.flatnonzero(gap)
     if not len(at):
         return runs, mapped
+    # A gap begins behind a run, or with the range, and ends before the next run, or with the range.
+    low = np.append(np.uint64(start), runs.last + _ONE)[at]
+    last = np.append(runs.start - _ONE, np.uint64(end - 1))[at]
     none = np.zeros(len(at), np.uint64)
-    columns = zip((runs.start, runs.last, runs.owner, runs.pa), (low[at], last[at], none, none), strict=True)
+    columns = zip((runs.start, runs.last, runs.owner, runs.pa), (low, last, none, none), strict=True)
     whole = GuestRuns(*(np.insert(column, at, added) for column, added in columns))
     return whole, np.insert(mapped, at, np.zeros(len(at), dtype=bool))
 
@@ -82,27 +91,39 @@ def _joins(policy: Policy, runs: GuestRuns, mapped: BoolArray) -> BoolArray:
         if policy.boundary is Boundary.CHECK_UNIT:
             free |= runs.start[other] & np.uint64((1 << policy.check_unit_lg2) - 1) == 0
         found &= free
-    found &= mapped[one]
-    found &= mapped[other]
-    found |= ~(mapped[one] | mapped[other])
+    if not mapped.all():
+        found &= mapped[one] & mapped[other]
+        found |= ~(mapped[one] | mapped[other])
     return found
 
 
 def owner_changes(runs: ChangeRuns) -> OwnerChanges:
     """What gets another owner when runs convert, sorted and joined; no leaf's size matters."""
-    sizes, moved = runs.last - runs.start, runs.old_pa != runs.new_pa
-    left = np.flatnonzero(moved & (runs.old_owner != HOST))
-    taken = np.flatnonzero(~moved | (runs.new_owner != HOST))
-    start = np.append(runs.old_pa[left], runs.new_pa[taken])
-    last = start + np.append(sizes[left], sizes[taken])
-    owner = np.append(np.full(len(left), HOST, np.uint64), runs.new_owner[taken])
-    if (start[1:] < start[:-1]).any():
-        order = np.argsort(start, kind="stable")
-        start, last, owner = start[order], last[order], owner[order]
-    edges = np.flatnonzero((start[1:] != last[:-1] + _ONE) | (owner[1:] != owner[:-1]))
-    firsts, lasts = np.append(0, edges + 1)[: len(start)], np.append(edges, len(start) - 1)[: len(start)]
-    start, last, owner = start[firsts], last[lasts], owner[firsts]
-    return OwnerChanges(start, last, owner, np.full(len(start), ANY_LG2, np.uint64))
+    moved = runs.old_pa != runs.new_pa
+    host = np.uint64(HOST)
+    # What moves is left by one owner and taken by another, unless either is the host, whose table says nothing of it.
+    left = Ranges(runs.old_pa, runs.old_pa + (runs.last - runs.start)).take(_picks(moved & (runs.old_owner != host)))
+    picks = _picks(~moved | (runs.new_owner != host))
+    taken = Ranges(runs.new_pa, runs.new_pa + (runs.last - runs.start)).take(picks)
+    ranges = Ranges.together([left, taken])
+    owner = np.append(np.full(len(left), HOST, np.uint64), runs.new_owner[picks])
+    if (ranges.start[1:] < ranges.start[:-1]).any():
+        places = order(ranges.start)
+        ranges, owner = ranges.take(places), owner[places]
+    joins = (ranges.start[1:] == ranges.last[:-1] + _ONE) & (owner[1:] == owner[:-1])
+    if joins.any():
+        edges = np.flatnonzero(~joins)
+        firsts = np.append(0, edges + 1)
+        ranges = Ranges(ranges.start[firsts], ranges.last[np.append(edges, len(ranges) - 1)])
+        owner = owner[firsts]
+    return OwnerChanges(ranges.start, ranges.last, owner, np.full(len(owner), ANY_LG2, np.uint64))
+
+
+def _picks(mask: BoolArray) -> Places | slice:
+    """The places of a mask; of all, or of none, without a copy of what is picked."""
+    if mask.all():
+        return slice(None)
+    return np.flatnonzero(mask)
 
 
 def clipped(runs: ChangeRuns, ranges: Ranges) -> ChangeRuns:

@@ -17,6 +17,7 @@ OTHER_GUEST = 6
 FIRMWARE = 7
 """Pages that neither the host nor a guest may write: a unit's event log under SNP, and the like."""
 _OWNERS = 8
+_FEW = 64
 _PAGE = np.uint64(PAGE_LG2)
 
 
@@ -58,7 +59,11 @@ class OwnerTable:
 
     def sizes(self, start_pa: int, end_pa: int) -> set[int]:
         """log2 of the sizes of all entries in a range."""
-        return {value // _OWNERS for _, _, value in self._map.runs(start_pa >> PAGE_LG2, end_pa >> PAGE_LG2)}
+        start, end = start_pa >> PAGE_LG2, end_pa >> PAGE_LG2
+        if self._map.count(start, end) > _FEW:
+            sizes = self._map.columns(start, end)[1] // np.uint64(_OWNERS)
+            return set(np.flatnonzero(np.bincount(sizes.astype(np.intp))).tolist())
+        return {value // _OWNERS for _, _, value in self._map.runs(start, end)}
 
     def entries(self, start_pa: int, end_pa: int) -> Iterator[tuple[int, int, int, int]]:
         """A range by owner and entry size: (start, end, owner, log2 of the size)."""

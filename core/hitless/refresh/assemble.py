@@ -8,6 +8,7 @@ from attrs import field, frozen
 from hitless.errors import Refused
 from hitless.pagetable import LeafSize, PageFormat
 from hitless.plan import Barrier, Call, Clean, Fill, Invalidate, Release, Step, Store, Wait
+from hitless.refresh.batch.changes import Targets
 from hitless.refresh.changes import Change, Changes
 from hitless.refresh.commands import Encoder, Target, Words, join_targets
 from hitless.refresh.recipes import (
@@ -273,7 +274,8 @@ class Assembler:
                     break
             else:
                 return steps
-        whole = Target(targets[0].first, max(t.last for t in targets), 12, None, True)
+        last = int(targets.last.max()) if isinstance(targets, Targets) else max(target.last for target in targets)
+        whole = Target(targets[0].first, last, 12, None, True)
         return list(_invalidates(unit, whole, unit.encoder.invalidate_tag(unit.tag)))
 
     def _atc(self, unit: UnitPort, targets: Sequence[Target], device: int) -> list[Invalidate | Wait]:

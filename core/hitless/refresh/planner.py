@@ -12,6 +12,7 @@ from hitless.pagetable import PageFormat
 from hitless.plan import Plan, Step
 from hitless.refresh.assemble import Assembler
 from hitless.refresh.batch import NotBatched, rounds
+from hitless.refresh.batch.spans import keep_freed_memory
 from hitless.refresh.batch.survey import BatchSurvey
 from hitless.refresh.build import Builder, Tables, free_blocks
 from hitless.refresh.carve import carve
@@ -126,7 +127,7 @@ class Planner:
 
     def _many(self, request: PlanRequest) -> bool:
         """Whether a request is large enough for columns, and asks for nothing that they do not handle."""
-        if request.segments is None or request.remap or request.merge or not request.owners.plain:
+        if request.segments is None or request.remap or not request.owners.plain:
             return False
         ranges = request.ranges
         if len(ranges) < self.batch_ranges and sum(end - start for start, end in ranges) >> PAGE_LG2 < self.batch_pages:
@@ -139,6 +140,7 @@ class Planner:
         assembler, ranges = self.assembler, _columns(request.ranges)
         if request.segments is None or not _within(assembler.fmt, self.root_pa, ranges):
             return None
+        keep_freed_memory()
         survey = BatchSurvey(assembler.fmt, assembler.rules, self.memory, tables, request)
         try:
             survey.run(self.root_pa, ranges, request.segments)

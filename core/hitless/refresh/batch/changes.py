@@ -29,6 +29,11 @@ class Targets(Columns[Target]):
     level: U64Array
     tables: BoolArray
 
+    @property
+    def alike(self) -> bool:
+        """Whether they differ in their ranges only."""
+        return all(not any(each.strides) or bool((each == each[:1]).all()) for each in self._columns()[2:])
+
     def _rows(self) -> Iterator[Target]:
         columns = (self.first, self.last, self.leaf_lg2, self.level, self.tables)
         for first, last, leaf_lg2, level, tables in zip(*(each.tolist() for each in columns), strict=True):
@@ -38,8 +43,8 @@ class Targets(Columns[Target]):
     def uniform(cls, first: U64Array, last: U64Array, leaf_lg2: int, level: int | None, *, tables: bool) -> "Targets":
         """Targets that differ in their ranges only."""
         of = _NO_LEVEL if level is None else level
-        size, number = (np.full(len(first), value, dtype=np.uint64) for value in (leaf_lg2, of))
-        return cls(first, last, size, number, np.full(len(first), tables))
+        size, number = (np.broadcast_to(u64(value), first.shape) for value in (leaf_lg2, of))
+        return cls(first, last, size, number, np.broadcast_to(np.bool_(tables), first.shape))
 
     @classmethod
     def all_of(cls, parts: Sequence["Targets"]) -> "Targets":
@@ -56,17 +61,18 @@ class Targets(Columns[Target]):
 
     def joined(self) -> Sequence[Target]:
         """Adjacent targets of one kind as one, as :func:`hitless.refresh.commands.join_targets` does it."""
-        if len(self) and not (self.first[1:] > self.last[:-1]).all():
+        if not (self.first[1:] > self.last[:-1]).all():
             return join_targets(list(self))
-        kind = (self.leaf_lg2 << u64(9)) | (self.level << u64(1)) | self.tables
-        starts = fresh(kind)
-        if len(self):
-            starts[1:] |= self.first[1:] - self.last[:-1] != u64(1)
+        starts = np.ones(len(self), dtype=bool)
+        np.not_equal(self.first[1:] - self.last[:-1], u64(1), out=starts[1:])
+        if not self.alike:
+            starts |= fresh((self.leaf_lg2 << u64(9)) | (self.level << u64(1)) | self.tables)
         heads = np.flatnonzero(starts)
         if len(heads) == len(self):
             return self
-        ends = np.append(heads[1:], len(self)) - 1
-        return evolve(self.take(heads), last=self.last[ends])
+        last = self.last[np.append(heads[1:], len(self)) - 1]
+        rest = (each[: len(heads)] if self.alike else each[heads] for each in self._columns()[2:])
+        return Targets(self.first[heads], last, *rest)  # type: ignore[arg-type]
 
 
 @define(eq=False)
@@ -98,6 +104,11 @@ class ChangeBatch(Sequence[Change]):
         """What caches may hold of the old words."""
         number = None if self.tables else self.level.number
         return Targets.uniform(self.iova, self.last, self.level.lo, number, tables=self.tables)
+
+    @property
+    def first(self) -> Change:
+        """The first of them, without its folds: what is true of all is true of it."""
+        return evolve(self, folds=None)[0]
 
     def _row(self, at: int) -> Change:
         pa, iova, old, new = (int(each[at]) for each in (self.pa, self.iova, self.old, self.new))

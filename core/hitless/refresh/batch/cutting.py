@@ -15,22 +15,12 @@ from hitless.pagetable import Level, PageFormat
 from hitless.plan import Folds
 from hitless.refresh.batch import NotBatched
 from hitless.refresh.batch.changes import ChangeBatch, Targets, folds_between
-from hitless.refresh.batch.leaves import Leaves, Pieces
-from hitless.refresh.batch.spans import Index, merged, middles, overlay, repeated, u64, unique
+from hitless.refresh.batch.leaves import Changed, Leaves, Pieces
+from hitless.refresh.batch.spans import Index, aligned, by_entry, fresh, merged, middles, overlay, repeated, u64
 from hitless.refresh.batch.tables import Rows, Tier
 from hitless.refresh.batch.words import leaf_words
 
 _NONE: U64Array = np.empty(0, dtype=np.uint64)
-_NOBODY: Index = np.empty(0, dtype=np.intp)
-
-
-@define(eq=False)
-class Changed:
-    """Leaves of one level that are replaced or wiped: entries by IOVA, and the piece that each is a part of."""
-
-    level: Level
-    iova: U64Array
-    piece: Index
 
 
 @define(eq=False)
@@ -68,21 +58,31 @@ class Cutting:
         shift, ones = u64(level.lo), u64((1 << level.lo) - 1)
         if level.lo not in self.allowed:
             return (base[:, None] + (np.arange(1 << level.bits, dtype=np.uint64) << shift)).ravel()
-        pieces = self._above(level)
-        edges = pieces.start
-        parts = [unique(edges[(edges & ones) != 0] >> shift)]
-        large = np.flatnonzero((pieces.last - pieces.start >= ones) & pieces.changes & pieces.mapped)
-        misfit = large[((pieces.later_oa[large] ^ pieces.start[large]) & ones) != 0]
-        if len(misfit):
-            found = middles(level.lo, pieces.start[misfit], pieces.last[misfit])
+        edges = self.pieces.start
+        if not (self.leaves.number > u64(level.number)).all():
+            edges = edges[np.repeat(self.leaves.number > u64(level.number), self.pieces.counts)]
+        if not level.number:
+            if np.bitwise_or.reduce(edges, initial=u64(0)) & ones:
+                raise NotBatched
+            parts = []
+        else:
+            parts = [_with_edges(edges, level)]
+        changed = self.pieces.changed
+        if len(changed) and self._longest >= ones:
+            large = (changed.last - changed.start >= ones) & changed.mapped
+            misfit = np.flatnonzero(large & (((changed.later_oa ^ changed.start) & ones) != 0))
+            misfit = misfit[self.leaves.number[changed.leaf[misfit]] > u64(level.number)]
+            found = middles(level.lo, changed.start[misfit], changed.last[misfit])
             which, step = repeated(found.entries)
             parts.append(found.entry[which] + step)
         return merged(*parts) << shift
 
-    def _above(self, level: Level) -> Pieces:
-        """The pieces of leaves above a level."""
-        above = self.leaves.number > u64(level.number)
-        return self.pieces if above.all() else self.pieces.take(above[self.pieces.leaf])
+    @property
+    def _longest(self) -> np.uint64:
+        """The length of the longest span that changes, less one."""
+        changed = self.pieces.changed
+        longest: np.uint64 = np.max(changed.last - changed.start, initial=u64(0))
+        return longest
 
     # -- what the tables hold
 
@@ -92,7 +92,7 @@ class Cutting:
         if level.lo not in self.allowed:
             return Rows(_NONE, _NONE, _NONE, _NONE)
         leaf = self._leaf_of(tier.base)
-        oa = self.leaves.oa[leaf] + (tier.base - self.leaves.iova[leaf])
+        oa = tier.base + self.leaves.shift[leaf]
         entries = np.full(len(tier.base), 1 << level.bits, dtype=np.uint64)
         return Rows(tier.base, entries, oa, self.attrs if len(self.attrs) == 1 else self.attrs[leaf])
 
@@ -134,57 +134,44 @@ class Cutting:
         span = u64(1 << level.lo + level.bits)
         if not len(tier.children):
             return tier.base, tier.pa, np.full(len(tier.base), 1 << level.bits, dtype=np.uint64)
-        # A stretch begins with a table or behind a pointer, and reaches up to the next pointer, or the table's end.
-        table = tier.index_of(tier.children)
-        behind = tier.children + u64(1 << level.lo)
-        keep = behind - tier.base[table] != span
-        start = merged(tier.base, behind[keep])
-        index = tier.index_of(start)
-        following = np.searchsorted(tier.children, start, side="left")
-        stop = tier.children[np.minimum(following, len(tier.children) - 1)]
-        inside = (stop >= start) & (stop - tier.base[index] < span)
-        length = np.where(inside, stop - start, tier.base[index] + (span - start))
-        full = length != 0
-        start, length = start[full], length[full]
-        return start, tier.pa_of(start), length >> u64(level.lo)
+        # Between pointers, before the first and behind the last; over several tables, one part in each.
+        size = u64(1 << level.lo)
+        apart = np.flatnonzero(tier.children[1:] - tier.children[:-1] != size)
+        start = np.concatenate([tier.base[:1], tier.children[apart] + size, tier.children[-1:] + size])
+        last = np.concatenate([tier.children[:1], tier.children[apart + 1], tier.base[-1:] + span]) - u64(1)
+        full = start != last + u64(1)
+        parts = by_entry(level.lo + level.bits, start[full], last[full])
+        table = tier.index_of(parts.start)
+        ours = parts.start - tier.base[table] < span
+        start, last, table = parts.start[ours], parts.last[ours], table[ours]
+        return start, tier.pa_of(start, table), ((last - start) >> u64(level.lo)) + u64(1)
 
     # -- what changes in them
 
-    def changed(self) -> Iterator[Changed]:
-        """The leaves in the new tables that shall be replaced or wiped, by level."""
-        piece = np.flatnonzero(self.pieces.changes)
-        number = self.leaves.number[self.pieces.leaf[piece]]
-        start, last, inside = _NONE, _NONE, _NOBODY
+    def changed(self) -> Iterator[tuple[Tier, Changed]]:
+        """The leaves in the new tables that shall be replaced or wiped, one a row, by level."""
+        every = self.pieces.changed
+        number = self.leaves.number[every.leaf] if len(set(self.leaves.numbers)) > 1 else None
+        left: Changed | None = None
         for tier in self.tiers:
             level = tier.level
-            here = piece[number == u64(level.number + 1)]
-            if len(here):
-                start, last, inside = _together(
-                    (start, last, inside), (self.pieces.start[here], self.pieces.last[here], here)
-                )
-            if level.lo not in self.allowed or not len(start):
-                continue
-            ones = u64((1 << level.lo) - 1)
-            if not (last - start >= ones).any():
-                continue
-            away = self.pieces.later_oa[inside] ^ self.pieces.start[inside]
-            usable = ((away & ones) == 0) | ~self.pieces.mapped[inside]
-            parts = middles(level.lo, start, last, usable)
-            if len(parts.which):
-                at, of = parts.entry, inside[parts.which]
-                if (parts.entries != 1).any():
-                    which, step = repeated(parts.entries)
-                    at, of = at[which] + step, of[which]
-                yield Changed(level, at << u64(level.lo), of)
-            start, last, inside = parts.start, parts.last, inside[parts.rest]
+            if number is not None:
+                here = every.take(number == u64(level.number + 1))
+                left = here if left is None else _together(left, here)
+            elif left is None:
+                left = every
+            if level.lo in self.allowed and len(left) and self._longest >= u64((1 << level.lo) - 1):
+                found, left = _leaves_of(level, left)
+                if len(found):
+                    yield tier, found
 
     def owed(self, ranges: Ranges) -> Iterator[Targets]:
         """What has to be invalidated of unchanged leaves in the new tables that ranges touch."""
         stays = np.flatnonzero(~self.pieces.changes)
-        pieces = self.pieces.take(stays)
-        which, at = overlay(pieces.start, pieces.last, ranges.start, ranges.last)
-        number = self.leaves.number[pieces.leaf[which]]
-        low, high = pieces.start[which], pieces.last[which]  # the piece, as far as it is not laid out yet
+        low, high = self.pieces.start[stays], self.pieces.last[stays]
+        which, at = overlay(low, high, ranges.start, ranges.last)
+        number = self.leaves.number[self.pieces.leaf[stays[which]]]
+        low, high = low[which], high[which]  # the piece, as far as it is not laid out yet
         start, last = np.maximum(low, ranges.start[at]), np.minimum(high, ranges.last[at])
         for tier in self.tiers:
             level = tier.level
@@ -214,25 +201,49 @@ class Cutting:
                 )
             )
 
-    def old_words(self, changed: Changed) -> U64Array:
+    def old_words(self, tier: Tier, changed: Changed) -> U64Array:
         """What entries of changed leaves hold once their tables are linked."""
-        piece, attrs = changed.piece, self.attrs
-        oa = self.pieces.oa[piece] + (changed.iova - self.pieces.start[piece])
-        if len(attrs) > 1:
-            attrs = attrs[self.pieces.leaf[piece]]
-        return leaf_words(self.fmt, changed.level.lo, oa, attrs)
+        attrs = self.attrs
+        return leaf_words(self.fmt, tier.level.lo, changed.oa, attrs if len(attrs) == 1 else attrs[changed.leaf])
 
 
-def _together(
-    one: tuple[U64Array, U64Array, Index], other: tuple[U64Array, U64Array, Index]
-) -> tuple[U64Array, U64Array, Index]:
+def _with_edges(edges: U64Array, level: Level) -> U64Array:
+    """The numbers of the entries that have sorted, distinct edges inside them: of several, one at most is their own."""
+    entries = edges >> u64(level.lo)
+    heads = np.flatnonzero(fresh(entries))
+    counts = np.diff(np.append(heads, len(edges)))
+    found: U64Array = entries[heads[(counts > 1) | ((edges[heads] & u64((1 << level.lo) - 1)) != 0)]]
+    return found
+
+
+def _leaves_of(level: Level, spans: Changed) -> tuple[Changed, Changed]:
+    """Spans as leaves of one level, one a row, and what is left of them for tables below."""
+    ones = u64((1 << level.lo) - 1)
+    fits = ((spans.later_oa ^ spans.start) & ones) == 0
+    if not spans.mapped.all():
+        fits |= ~spans.mapped
+    if fits.all() and aligned(level.lo, spans.start, spans.last):
+        counts = ((spans.last - spans.start) >> u64(level.lo)) + u64(1)
+        return spans.entries(level.lo, counts), spans.take(np.empty(0, dtype=np.intp))
+    parts = middles(level.lo, spans.start, spans.last, fits)
+    at = parts.entry << u64(level.lo)
+    whole = spans.within(parts.which, at, ((parts.entry + parts.entries) << u64(level.lo)) - u64(1))
+    return whole.entries(level.lo, parts.entries), spans.within(parts.rest, parts.start, parts.last)
+
+
+def _together(one: Changed, other: Changed) -> Changed:
     """Spans of two kinds in the order of their IOVAs."""
-    if not len(one[0]):
-        return other
-    start, last = (np.concatenate([one[i], other[i]]) for i in (0, 1))
-    piece = np.concatenate([one[2], other[2]])
-    order = np.argsort(start, kind="stable")
-    return start[order], last[order], piece[order]
+    if not len(one) or not len(other):
+        return other if not len(one) else one
+    columns = ("leaf", "start", "last", "oa", "later_oa", "mapped")
+    attrs = one.later_attrs
+    if len(attrs) > 1 or not np.array_equal(attrs, other.later_attrs):
+        attrs = np.concatenate([np.broadcast_to(each.later_attrs, len(each)) for each in (one, other)])
+    leaf, start, last, oa, later_oa, mapped = (
+        np.concatenate([getattr(one, name), getattr(other, name)]) for name in columns
+    )
+    both = Changed(leaf, start, last, oa, later_oa, attrs, mapped)
+    return both.take(np.argsort(start, kind="stable"))
 
 
-__all__ = ["Changed", "Cutting"]
+__all__ = ["Cutting"]

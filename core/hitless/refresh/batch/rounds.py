@@ -8,6 +8,7 @@ from hitless.bits import BoolArray, U64Array, as_words
 from hitless.plan import Barrier, Cleans, Fills, Folds, PlanStep, Release, Stores
 from hitless.refresh.assemble import Assembler
 from hitless.refresh.batch.changes import BatchChanges, ChangeBatch, Stage, Targets, folds_between
+from hitless.refresh.batch.spans import u64
 from hitless.refresh.batch.words import hardware_bits, kinds
 from hitless.refresh.recipes import Recipe, Scope
 
@@ -39,7 +40,7 @@ def refresh(assembler: Assembler, changes: BatchChanges) -> list[PlanStep]:
 
 def _stage(assembler: Assembler, stage: Stage, owed: Targets | None = None) -> Iterator[PlanStep]:
     """The rounds of one stage: all first stores, what closes them, all second stores, ..."""
-    recipes = [assembler.recipe(batch[0]) for batch in stage.batches]
+    recipes = [assembler.recipe(batch.first) for batch in stage.batches]
     words = [batch.old for batch in stage.batches]
     rounds = max((len(recipe.rounds) for recipe in recipes), default=1 if owed else 0)
     for number in range(rounds):
@@ -68,10 +69,10 @@ def _stage(assembler: Assembler, stage: Stage, owed: Targets | None = None) -> I
 def _owing(assembler: Assembler, batch: ChangeBatch, standing: U64Array | None, *, tables: bool) -> Targets:
     """What a cache may hold of the old words, or of those that an earlier round stored."""
     targets = batch.targets
-    targets.tables = np.full(len(batch), tables)
+    targets.tables = np.broadcast_to(np.bool_(tables), targets.first.shape)
     if standing is not None:
         leaf, _ = kinds(assembler.fmt, standing, batch.level.number)
-        targets.level[leaf] = batch.level.number
+        targets.level = np.where(leaf, u64(batch.level.number), targets.level)
     return targets
 
 
@@ -82,7 +83,9 @@ def _stores(
     what = batch.kind if len(recipe.rounds) == 1 else f"{batch.kind}-{number + 1}"
     level = batch.level.number
     folds = _folding(batch, word)
-    for which, bits in _by_hardware(assembler, expected, level):
+    # All entries of a batch are leaves, pointers or empty at first; what an earlier round stored may be anything.
+    known = [(None, hardware_bits(assembler.fmt, int(expected[0]), level))] if number == 0 else None
+    for which, bits in known or _by_hardware(assembler, expected, level):
         if which is None:
             yield Stores(what, level, bits, batch.pa, expected, word, batch.iova, folds)
         else:

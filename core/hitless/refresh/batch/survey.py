@@ -8,12 +8,12 @@ from attrs import define, field
 from hitless.bits import BoolArray, U64Array
 from hitless.columns import Blocks, Ranges
 from hitless.memory import PhysicalMemory
-from hitless.pagetable import PageFormat
+from hitless.pagetable import Level, PageFormat
 from hitless.plan import Fills
 from hitless.refresh.batch import NotBatched
 from hitless.refresh.batch.changes import BatchChanges, ChangeBatch, Targets, no_blocks
-from hitless.refresh.batch.cutting import Changed, Cutting
-from hitless.refresh.batch.leaves import Leaves, Pieces, divided, pieces_of
+from hitless.refresh.batch.cutting import Cutting
+from hitless.refresh.batch.leaves import Changed, Leaves, divided, pieces_of
 from hitless.refresh.batch.mapping import Mapping, map_gaps
 from hitless.refresh.batch.spans import u64
 from hitless.refresh.batch.tables import Tier, allocate, fills_of
@@ -94,58 +94,71 @@ class BatchSurvey:
             max([layout.last, *(int(leaf) for leaf in leaves.last[-1:])]),
         )
         owed = _ranges(self.request.owed)
-        whole, cutting = self._judge(leaves, segments)
+        kept, cutting = self._judge(leaves, segments)
         allowed = frozenset(self.rules.leaf_lg2s)
         mapping = map_gaps(self.fmt, allowed, found.gaps, segments)
         cutting.lay_out()
         self._prune(found)
+        if self.request.merge and self._merges(found, layout):
+            raise NotBatched
         self._build(cutting, mapping)
-        targets = [*self._keep(leaves, whole, owed), *cutting.owed(owed)] if len(owed) else []
+        targets = [*self._keep(kept, owed), *cutting.owed(owed)] if len(owed) else []
         self.changes.owed = Targets.all_of(targets)
 
-    def _judge(self, leaves: Leaves, segments: Segments) -> tuple[Pieces, Cutting]:
-        """The leaves that stay whole, and those that are cut."""
+    def _merges(self, found: Found, layout: Layout) -> bool:
+        """Whether a table could be one leaf, or nothing, after the plan: then it goes entry by entry."""
+        if self.changes.wipe.batches or any(gaps.level is not self.fmt.top for gaps in found.gaps):
+            return True
+        for pointers in found.pointers:
+            ones = u64((1 << pointers.level.lo) - 1)
+            if not len(pointers.iova) or pointers.level.lo not in self.rules.leaf_lg2s:
+                continue
+            start, last = pointers.iova, pointers.iova | ones
+            segments = layout.over(int(start[0]), int(last[-1]))
+            at = np.searchsorted(segments.last, start, side="left")
+            oa = segments.oa[at] + (start - segments.start[at])
+            whole = segments.mapped[at] & (segments.start[at] <= start) & (segments.last[at] >= last)
+            if (whole & ((oa & ones) == 0)).any():
+                return True
+        return False
+
+    def _judge(self, leaves: Leaves, segments: Segments) -> tuple[Leaves, Cutting]:
+        """The leaves that stay as they are, and those that are cut."""
         pieces = pieces_of(self.fmt, leaves, segments)
         cut = divided(leaves, pieces, self.rules)
-        whole = pieces.take(np.flatnonzero(~cut[pieces.leaf]))
-        self._change_whole(leaves, whole)
-        inside = pieces.take(cut[pieces.leaf])
-        if inside is not pieces:
-            inside.leaf = (np.cumsum(cut) - 1)[inside.leaf]
-            leaves = leaves.take(cut)
-        return whole, Cutting(self.fmt, frozenset(self.rules.leaf_lg2s), leaves, inside)
+        cutting = Cutting(self.fmt, frozenset(self.rules.leaf_lg2s), leaves.take(cut), pieces.of(cut))
+        if cut.all():
+            return leaves.take(~cut), cutting
+        whole, stays = leaves.take(~cut), ~cut
+        changed = pieces.of(stays).changed
+        for number in whole.numbers:
+            mine = changed.take(whole.number[changed.leaf] == u64(number))
+            self._convert(self.fmt.levels[number], mine, whole.pa[mine.leaf], whole.word[mine.leaf])
+        kept = np.ones(len(whole), dtype=bool)
+        kept[changed.leaf] = False
+        return whole.take(kept), cutting
 
-    def _change_whole(self, leaves: Leaves, whole: Pieces) -> None:
-        """Replace or wipe leaves that keep their size."""
-        for number in leaves.numbers:
-            mine = np.flatnonzero((leaves.number[whole.leaf] == u64(number)) & whole.changes)
-            leaf = whole.leaf[mine]
-            changed = Changed(self.fmt.levels[number], leaves.iova[leaf], mine)
-            self._convert(whole, changed, leaves.pa[leaf], leaves.word[leaf])
-
-    def _convert(self, pieces: Pieces, changed: Changed, pa: U64Array, old: U64Array) -> None:
-        """Replace or wipe leaves."""
-        level, piece, iova = changed.level, changed.piece, changed.iova
-        mapped = pieces.mapped[piece]
-        gone = np.ones(len(piece), dtype=bool) if self.request.wipe_first else ~mapped
-        if gone.any():
-            self.changes.wipe.add(ChangeBatch("wipe", level, pa[gone], iova[gone], old[gone], _zeros(gone)))
-        if not mapped.any():
-            return
-        if not mapped.all():
-            piece, iova, pa, old = piece[mapped], iova[mapped], pa[mapped], old[mapped]
-        later = pieces.later_oa[piece] + (iova - pieces.start[piece])
-        new = leaf_words(self.fmt, level.lo, later, pieces.later_attrs[piece])
+    def _convert(self, level: Level, changed: Changed, pa: U64Array, old: U64Array) -> None:
+        """Replace or wipe leaves, one a row; they stand in the entries at ``pa``."""
+        every = changed.mapped.all()
+        if self.request.wipe_first or not every:
+            gone = ~changed.mapped
+            if self.request.wipe_first:
+                gone[:] = True
+            iova = changed.start[gone]
+            self.changes.wipe.add(ChangeBatch("wipe", level, pa[gone], iova, old[gone], np.zeros_like(iova)))
+        if not every:
+            pa, old, changed = pa[changed.mapped], old[changed.mapped], changed.take(changed.mapped)
+        new = leaf_words(self.fmt, level.lo, changed.later_oa, changed.later_attrs)
         if self.request.wipe_first:
-            self.changes.place.add(ChangeBatch("map", level, pa, iova, np.zeros_like(new), new))
+            self.changes.place.add(ChangeBatch("map", level, pa, changed.start, np.zeros_like(new), new))
         else:
-            self.changes.place.add(ChangeBatch("replace", level, pa, iova, old, new))
+            self.changes.place.add(ChangeBatch("replace", level, pa, changed.start, old, new))
 
-    def _keep(self, leaves: Leaves, whole: Pieces, owed: Ranges) -> Iterator[Targets]:
+    def _keep(self, leaves: Leaves, owed: Ranges) -> Iterator[Targets]:
         """What has to be invalidated of leaves that stay as they are."""
-        stays = whole.leaf[~whole.changes]
         for number in leaves.numbers:
-            mine = stays[leaves.number[stays] == u64(number)]
+            mine = leaves.number == u64(number)
             start, last = leaves.iova[mine], leaves.last[mine]
             at = np.searchsorted(owed.last, start, side="left")
             near = at < len(owed)
@@ -181,19 +194,12 @@ class BatchSurvey:
         for batch in (*mapping.placed, *mapping.link(self.fmt)):
             self.changes.place.add(batch)
         if mapping.tiers:
-            self.changes.unplaced = self.allocated.take(np.isin(self.allocated.pa, _all(mapping.tiers)))
-        tier_at = {tier.level.number: tier for tier in cutting.tiers}
-        for changed in cutting.changed():
-            pa = tier_at[changed.level.number].pa_of(changed.iova)
-            self._convert(cutting.pieces, changed, pa, cutting.old_words(changed))
-
-
-def _zeros(which: BoolArray) -> U64Array:
-    return np.zeros(int(np.count_nonzero(which)), dtype=np.uint64)
-
-
-def _all(tiers: list[Tier]) -> U64Array:
-    return np.concatenate([tier.pa for tier in tiers])
+            ours = np.zeros(len(self.allocated), dtype=bool)
+            for tier in mapping.tiers:
+                ours[tier.rank] = True
+            self.changes.unplaced = self.allocated if ours.all() else self.allocated.take(ours)
+        for tier, changed in cutting.changed():
+            self._convert(tier.level, changed, tier.pa_of(changed.start), cutting.old_words(tier, changed))
 
 
 def _ranges(ranges: "tuple[tuple[int, int], ...] | Ranges") -> Ranges:
