@@ -16,8 +16,8 @@ from hitless.units import lg2_text
 
 READ = 1
 WRITE = 2
-_RAMPS, _POINTERS = 1024, 4096
-"""Of so many sizes and attributes of leaves, and of so many pointers, a format knows what there is to know."""
+_RAMPS = 1024
+"""Of so many sizes and attributes of leaves a format remembers the words; then it begins anew."""
 
 _REMEMBERED = 1 << 14
 """Words of a level that a format remembers; then it begins anew."""
@@ -185,18 +185,13 @@ class PageFormat(ABC):
 
     def table_below(self, word: int, level: int) -> int | None:
         """The table that a pointer in a table of this level leads to, one level down; None: it is anything else."""
-        known = self._tables_below
-        if (word, level) in known:
-            return known[word, level]
-        if len(known) >= _POINTERS:
-            known.clear()
-        pointer = self.present(word) and not self.is_leaf(word, level) and self.child_level(word, level) == level - 1
-        found = known[word, level] = int(self.table_pa(word)) if pointer else None
-        return found
-
-    @cached_property
-    def _tables_below(self) -> dict[tuple[int, int], int | None]:
-        return {}
+        known = self._entries[level].get(word)
+        if known is None:
+            if not self.present(word) or self.is_leaf(word, level):
+                return None
+            known = self._remember(word, level)
+        kind, _, child, address, _ = known
+        return address if kind == "table" and child == level - 1 else None
 
     def leaf_ramp(self, size_lg2: int, attrs: int) -> tuple[int, int] | None:
         """The word of a plain leaf that leads to 0, and what words rise by from one such leaf to the next.
