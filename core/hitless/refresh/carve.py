@@ -104,17 +104,16 @@ def _wanted(
 
     None: something else in the leaf changes too, or a leaf may not reach over another edge.
     """
-    lo, first = leaf.level.lo, leaf.iova
+    first, stop = leaf.iova, leaf.iova + (1 << leaf.level.lo)
     hardware = fmt.hardware_set(leaf.level.number)
-    segments = list(request.layout(first, first + (1 << lo)))
-    alone = len(segments) == 1
-    later, stands = None, True
-    for each in segments:
+    later, stands, alone = None, True, False
+    for each in request.layout(first, stop):
         a, b, to, others = each
         same = to == oa + a - first and not (others ^ attrs) & ~hardware
+        alone = a == first and b == stop
         if alone or (a == start and b == end):
             later, stands = each, same
-        elif not same or a not in (first, end) or b not in (start, first + (1 << lo)):
+        elif not same or a not in (first, end) or b not in (start, stop):
             return None, False, False
     return later, stands, alone
 
