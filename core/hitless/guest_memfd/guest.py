@@ -84,11 +84,13 @@ class GuestMemfd:
     page_size: int = PAGE
     _owners: IntervalMap = field(init=False)
     _entered: int = 0
-    _gate: threading.Condition = field(factory=threading.Condition)
+    _lock: threading.RLock = field(factory=threading.RLock)
+    _ended: threading.Condition = field(init=False)
     _busy: list[tuple[int, int]] = field(factory=list)
     _numbers: Iterator[int] = field(factory=lambda: count(1))
 
     def __attrs_post_init__(self) -> None:
+        self._ended = threading.Condition(self._lock)
         self._owners = IntervalMap(GUEST, max(align_up(self.slots.size, PAGE_LG2) >> PAGE_LG2, 1))
 
     # -- what is where
@@ -167,9 +169,9 @@ class GuestMemfd:
         try:
             self._carry_out(conversion)
         finally:
-            with self._gate:
+            with self._lock:
                 self._busy.remove(span)
-                self._gate.notify_all()
+                self._ended.notify_all()
         return conversion
 
     def plan(self, ranges: RangesLike, owner: int) -> list[Prepared]:
@@ -195,9 +197,9 @@ class GuestMemfd:
     @contextmanager
     def quiet(self, start: int = 0, end: int = 0) -> Iterator[None]:
         """Owners stand still, and no conversion is under way in the range: for map, unmap and merge beside them."""
-        with self._gate:
+        with self._lock:
             while self._is_busy(start, end):
-                self._gate.wait()
+                self._ended.wait()
             yield
 
     def _is_busy(self, start: int, end: int) -> bool:
@@ -265,7 +267,7 @@ class GuestMemfd:
 
     def _admit(self, ranges: Sequence[tuple[int, int]], owner: int) -> tuple[Conversion, tuple[int, int]] | None:
         """Prepare, as soon as no conversion under way stores to a common entry."""
-        with self._gate:
+        with self._lock:
             while True:
                 conversion = self._conversion(ranges, owner)
                 if conversion is None:
@@ -277,7 +279,7 @@ class GuestMemfd:
                     return conversion, span
                 for notifier in reversed(self.notifiers):
                     notifier.cancel(conversion)
-                self._gate.wait()
+                self._ended.wait()
 
     def _prepare(self, conversion: Conversion) -> list[Prepared]:
         """Prepare all notifiers; the failure of one cancels those before it, last first."""
@@ -332,7 +334,7 @@ class GuestMemfd:
         except OwnerChangeRefused as error:
             refusal = error
             conversion.done = tuple(joined(error.done))
-        with self._gate:
+        with self._lock:
             self._enter(conversion)
         for notifier in self.notifiers:
             notifier.own(conversion)

@@ -16,8 +16,8 @@ from hitless.units import lg2_text
 
 READ = 1
 WRITE = 2
-_BASES, _POINTERS = 1024, 4096
-"""Of so many sizes and attributes of leaves, and of so many pointers, a format knows what there is to know."""
+_RAMPS = 1024
+"""Of so many sizes and attributes of leaves a format remembers the words; then it begins anew."""
 
 _REMEMBERED = 1 << 14
 """Words of a level that a format remembers; then it begins anew."""
@@ -185,37 +185,37 @@ class PageFormat(ABC):
 
     def table_below(self, word: int, level: int) -> int | None:
         """The table that a pointer in a table of this level leads to, one level down; None: it is anything else."""
-        known = self._tables_below
-        if (word, level) in known:
-            return known[word, level]
-        if len(known) >= _POINTERS:
-            known.clear()
-        pointer = self.present(word) and not self.is_leaf(word, level) and self.child_level(word, level) == level - 1
-        found = known[word, level] = int(self.table_pa(word)) if pointer else None
-        return found
+        known = self._entries[level].get(word)
+        if known is None:
+            if not self.present(word) or self.is_leaf(word, level):
+                return None
+            known = self._remember(word, level)
+        kind, _, child, address, _ = known
+        return address if kind == "table" and child == level - 1 else None
 
-    @cached_property
-    def _tables_below(self) -> dict[tuple[int, int], int | None]:
-        return {}
+    def leaf_ramp(self, size_lg2: int, attrs: int) -> tuple[int, int] | None:
+        """The word of a plain leaf that leads to 0, and what words rise by from one such leaf to the next.
 
-    def leaf_base(self, size_lg2: int, attrs: int) -> int | None:
-        """What a plain leaf's word holds beside its address, if that stands in it as it is; None: it does not."""
-        known = self._leaf_bases
-        found = known.get((size_lg2, attrs), -1)
-        if found == -1:
-            if len(known) >= _BASES:
+        None: of runs, and where words do not rise evenly with the address.
+        """
+        known = self._ramps
+        key = (size_lg2, attrs)
+        if key not in known:
+            if len(known) >= _RAMPS:
                 known.clear()
-            found = known[size_lg2, attrs] = self._leaf_base(size_lg2, attrs)
-        return found
+            known[key] = self._ramp(size_lg2, attrs)
+        return known[key]
 
-    def _leaf_base(self, size_lg2: int, attrs: int) -> int | None:
-        base = self.leaf(size_lg2, 0, attrs)
-        bits = (1 << at for at in range(size_lg2, self.oa_bits))
-        plain = not self.leaf_size(size_lg2).entries_lg2
-        return base if plain and all(self.leaf(size_lg2, oa, attrs) == base | oa != base for oa in bits) else None
+    def _ramp(self, size_lg2: int, attrs: int) -> tuple[int, int] | None:
+        first = self.leaf(size_lg2, 0, attrs)
+        rise = self.leaf(size_lg2, 1 << size_lg2, attrs) - first
+        even = all(
+            self.leaf(size_lg2, 1 << at, attrs) - first == rise << at - size_lg2 for at in range(size_lg2, self.oa_bits)
+        )
+        return (first, rise) if even and rise > 0 and not self.leaf_size(size_lg2).entries_lg2 else None
 
     @cached_property
-    def _leaf_bases(self) -> dict[tuple[int, int], int | None]:
+    def _ramps(self) -> dict[tuple[int, int], tuple[int, int] | None]:
         return {}
 
     def run_step(self, size_lg2: int) -> int:

@@ -172,9 +172,10 @@ class Builder:
         """A row as entries from ``entry_pa`` on: one stretch if its words rise evenly, else one a leaf."""
         fmt, (iova, size, leaves, piece) = self._fmt, row
         lg2, oa = size.lg2, piece.oa + iova - piece.start
-        base = fmt.leaf_base(lg2, piece.attrs)
-        if base is not None and not oa + (leaves << lg2) - 1 >> fmt.oa_bits:
-            return [Laid(entry_pa, leaves, size, iova, base | oa, 1 << lg2 if leaves > 1 else 0, piece)]
+        ramp = fmt.leaf_ramp(lg2, piece.attrs)
+        if ramp is not None and not oa + (leaves << lg2) - 1 >> fmt.oa_bits:
+            zero, rise = ramp
+            return [Laid(entry_pa, leaves, size, iova, zero + (oa >> lg2) * rise, rise if leaves > 1 else 0, piece)]
         return list(self._uneven(row, entry_pa, oa))
 
     def _uneven(self, row: Row, entry_pa: int, oa: int) -> Iterator[Laid]:

@@ -59,10 +59,10 @@ def carve(
     if alone:
         entry = leaf
     else:
-        bases = _bases(fmt, builder, leaf, level, oa, attrs)
-        if bases is None:
+        levels = _below(fmt, builder, leaf, level, oa, attrs)
+        if levels is None:
             return None
-        entry = _cut(fmt, builder, changes, leaf, bases, start, oa)
+        entry = _cut(fmt, builder, changes, leaf, levels, start, oa)
     if not stands:
         _convert(fmt, changes, entry, later, wipe_first=request.wipe_first)
     elif request.owed:
@@ -104,32 +104,32 @@ def _wanted(
 
     None: something else in the leaf changes too, or a leaf may not reach over another edge.
     """
-    lo, first = leaf.level.lo, leaf.iova
+    first, stop = leaf.iova, leaf.iova + (1 << leaf.level.lo)
     hardware = fmt.hardware_set(leaf.level.number)
-    segments = list(request.layout(first, first + (1 << lo)))
-    alone = len(segments) == 1
-    later, stands = None, True
-    for each in segments:
+    later, stands, alone = None, True, False
+    for each in request.layout(first, stop):
         a, b, to, others = each
         same = to == oa + a - first and not (others ^ attrs) & ~hardware
+        alone = a == first and b == stop
         if alone or (a == start and b == end):
             later, stands = each, same
-        elif not same or a not in (first, end) or b not in (start, first + (1 << lo)):
+        elif not same or a not in (first, end) or b not in (start, stop):
             return None, False, False
     return later, stands, alone
 
 
-def _bases(
+def _below(
     fmt: PageFormat, builder: Builder, leaf: _Leaf, level: Level, oa: int, attrs: int
-) -> list[tuple[Level, int]] | None:
-    """The levels of the tables that take a leaf apart, from above, each with what its leaves hold beside an address."""
+) -> list[tuple[Level, int, int]] | None:
+    """The levels of the tables that take a leaf apart, from above, each with the ramp of its words."""
     if oa + (1 << leaf.level.lo) - 1 >> fmt.oa_bits:
         return None
     found = []
     for number in range(leaf.level.number - 1, level.number - 1, -1):
-        if not builder.only_plain(number) or (base := fmt.leaf_base(fmt.levels[number].lo, attrs)) is None:
+        below = fmt.levels[number]
+        if not builder.only_plain(number) or (ramp := fmt.leaf_ramp(below.lo, attrs)) is None:
             return None
-        found.append((fmt.levels[number], base))
+        found.append((below, *ramp))
     return found
 
 
@@ -138,7 +138,7 @@ def _cut(
     builder: Builder,
     changes: Changes,
     leaf: _Leaf,
-    bases: list[tuple[Level, int]],
+    levels: list[tuple[Level, int, int]],
     start: int,
     oa: int,
 ) -> _Leaf:
@@ -147,7 +147,7 @@ def _cut(
     fold: list[tuple[int, int]] = []
     fills: list[Fill] = []
     above, above_pa, pointers = level.number, entry_pa, list[int]()
-    for below, base in bases:
+    for below, zero, rise in levels:
         pa = builder.allocate(below)
         pointer = fmt.table(above, pa)
         pointers.append(pointer)
@@ -156,15 +156,15 @@ def _cut(
         entries, lo = 1 << below.bits, below.lo
         index = start >> lo & entries - 1
         first = oa + (start >> lo << lo) - iova - (index << lo)
-        fills.append(Fill(pa, below.table_lg2, [FillRun(pa, entries, base | first, 1 << lo)]))
+        fills.append(Fill(pa, below.table_lg2, [FillRun(pa, entries, zero + (first >> lo) * rise, rise)]))
         above, above_pa = below.number, pa + 8 * index
-        last = below is bases[-1][0]
+        last = below is levels[-1][0]
         parts = ((pa, index), (above_pa, 1 if last else 0), (above_pa + 8, entries - 1 - index))
         fold += [part for part in parts if part[1]]
     builder.fills += reversed(fills)
     changes.cut.append(Change("cut", entry_pa, level.number, iova, word, pointers[0], leaf.target(), fold))
-    below, base = bases[-1]
-    return _Leaf(below, above_pa, start, base | oa + start - iova)
+    below, zero, rise = levels[-1]
+    return _Leaf(below, above_pa, start, zero + (oa + start - iova >> below.lo) * rise)
 
 
 def _convert(fmt: PageFormat, changes: Changes, leaf: _Leaf, later: Segment, *, wipe_first: bool) -> None:

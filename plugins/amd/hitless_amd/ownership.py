@@ -97,7 +97,7 @@ class Rmp(Ownership):
         """
         if not self._snp:
             return Choreography()  # there is no RMP
-        if isinstance(changes, OwnerChanges):
+        if type(changes) is OwnerChanges:
             return self._own_many(table, changes, allow_break=allow_break or not trusted)
         blocks = sorted({block for change in changes for block in self._partial(table, change)})
         if blocks and trusted and not allow_break:

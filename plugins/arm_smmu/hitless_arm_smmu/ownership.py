@@ -83,7 +83,7 @@ class Gpt(Ownership):
 
         Each of it with its own TLBI by physical address and SYNC; break-before-make is not needed (ARM-GPT-7).
         """
-        if isinstance(changes, OwnerChanges):
+        if type(changes) is OwnerChanges:
             return Choreography(own=self._own_many(table, changes))
         if not self._gpc:
             return Choreography(own=[Own("GPT", start, end, owner, GRANULE_LG2) for start, end, owner, _ in changes])

@@ -48,7 +48,7 @@ class Tdx(Ownership):
         self, table: OwnerTable, changes: Sequence[OwnerChange], *, trusted: bool, allow_break: bool
     ) -> Choreography:
         """Give pages to the TD, or take them back; the host's tables have been wiped before."""
-        if isinstance(changes, OwnerChanges):
+        if type(changes) is OwnerChanges:
             ranges, given = changes.ranges, np.flatnonzero(changes.owner != HOST)
             taken = np.flatnonzero(changes.owner == HOST)
             return Choreography(
