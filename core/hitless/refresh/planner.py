@@ -12,6 +12,7 @@ from hitless.pagetable import PageFormat
 from hitless.plan import Plan, Step
 from hitless.refresh.assemble import Assembler
 from hitless.refresh.batch import NotBatched, rounds
+from hitless.refresh.batch.spans import keep_freed_memory
 from hitless.refresh.batch.survey import BatchSurvey
 from hitless.refresh.build import Builder, Tables, free_blocks
 from hitless.refresh.changes import Changes, Stages
@@ -128,6 +129,7 @@ class Planner:
         assembler, ranges = self.assembler, _columns(request.ranges)
         if request.segments is None or not _within(assembler.fmt, self.root_pa, ranges):
             return None
+        keep_freed_memory()
         survey = BatchSurvey(assembler.fmt, assembler.rules, self.memory, tables, request)
         try:
             survey.run(self.root_pa, ranges, request.segments)

@@ -175,13 +175,12 @@ class BatchSurvey:
         for batch in (*mapping.placed, *mapping.link(self.fmt)):
             self.changes.place.add(batch)
         if mapping.tiers:
-            self.changes.unplaced = self.allocated.take(np.isin(self.allocated.pa, _all(mapping.tiers)))
+            ours = np.zeros(len(self.allocated), dtype=bool)
+            for tier in mapping.tiers:
+                ours[tier.rank] = True
+            self.changes.unplaced = self.allocated if ours.all() else self.allocated.take(ours)
         for tier, changed in cutting.changed():
             self._convert(tier.level, changed, tier.pa_of(changed.start), cutting.old_words(tier, changed))
-
-
-def _all(tiers: list[Tier]) -> U64Array:
-    return np.concatenate([tier.pa for tier in tiers])
 
 
 def _ranges(ranges: "tuple[tuple[int, int], ...] | Ranges") -> Ranges:
