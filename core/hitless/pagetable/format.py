@@ -16,8 +16,8 @@ from hitless.units import lg2_text
 
 READ = 1
 WRITE = 2
-_BASES = 1024
-"""So many sizes and attributes of leaves a format knows the words of."""
+_BASES, _POINTERS = 1024, 4096
+"""Of so many sizes and attributes of leaves, and of so many pointers, a format knows what there is to know."""
 
 
 @frozen
@@ -179,6 +179,21 @@ class PageFormat(ABC):
     def leaf_lg2(self, word: W, level: int) -> W | int:
         """log2 of the size of the whole leaf that this entry is, or is part of."""
         return self.levels[level].lo
+
+    def table_below(self, word: int, level: int) -> int | None:
+        """The table that a pointer in a table of this level leads to, one level down; None: it is anything else."""
+        known = self._tables_below
+        if (word, level) in known:
+            return known[word, level]
+        if len(known) >= _POINTERS:
+            known.clear()
+        pointer = self.present(word) and not self.is_leaf(word, level) and self.child_level(word, level) == level - 1
+        found = known[word, level] = int(self.table_pa(word)) if pointer else None
+        return found
+
+    @cached_property
+    def _tables_below(self) -> dict[tuple[int, int], int | None]:
+        return {}
 
     def leaf_base(self, size_lg2: int, attrs: int) -> int | None:
         """What a plain leaf's word holds beside its address, if that stands in it as it is; None: it does not."""
