@@ -16,6 +16,9 @@ _ONE_BY_ONE = 64
 """A batch is set or asked one by one where the map has more than so many runs a range: merging columns costs so much
 less for each."""
 
+_PIECE = 1 << 15
+"""So many ranges of a batch are set at a time: what they take stays in a processor's cache."""
+
 
 class IntervalMap:
     """Ints of 64 bits over ``[0, end)``; equal neighbours are always one run.
@@ -103,8 +106,13 @@ class IntervalMap:
         """
         if not len(starts):
             return
+        self._check(int(starts[0]), int(ends[-1]))
+        for at in range(0, len(starts), _PIECE):
+            part = slice(at, at + _PIECE)
+            self._set_piece(starts[part], ends[part], values if isinstance(values, int) else values[part])
+
+    def _set_piece(self, starts: U64Array, ends: U64Array, values: U64Array | int) -> None:
         low, high = int(starts[0]), int(ends[-1])
-        self._check(low, high)
         chunk = bisect_left(self._firsts, low) - 1 if low else 0
         beyond = bisect_right(self._firsts, high, chunk)
         if len(starts) * _ONE_BY_ONE < (beyond - chunk) * (_CHUNK // 2):
