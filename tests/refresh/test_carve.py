@@ -77,16 +77,9 @@ def found(space, request, how):
             survey.root(space.planner.root_pa, list(request.ranges))
             changes = survey.changes
         tables = list(builder.allocated)
-        fills = [(fill.pa, fill.size_lg2, words_of(fill)) for fill in builder.fills]
-        return changes, tables, fills
+        return changes, tables, list(builder.fills)
     finally:
         give_back(space.tables, builder.allocated)
-
-
-def words_of(fill):
-    """What a table holds, by address."""
-    words = {pa + 8 * i: first + i * by & (1 << 64) - 1 for pa, count, first, by in fill.runs for i in range(count)}
-    return {pa: word for pa, word in (words | dict(fill.overrides)).items() if word}
 
 
 def several(space, make, rng, rounds=6):

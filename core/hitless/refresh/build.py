@@ -224,8 +224,8 @@ class Builder:
         leaves: list[Laid] = []
         for row in rows:
             leaves += self.laid(row, pa + 8 * ((row.iova - base) >> level.lo))
-        runs = _even(leaves) if under is None else [*_compressed(pa, under), *_even(leaves)]
-        fill = Fill(pa, level.table_lg2, runs)
+        fill = Fill(pa, level.table_lg2, [] if under is None else list(_compressed(pa, under)))
+        fill.runs += [FillRun(each.entry_pa, each.entries, each.first, each.increment) for each in leaves]
         for iova in sorted(below):
             child, found = self.build(number - 1, iova, below[iova], later=later)
             entry_pa, word = pa + 8 * ((iova - base) >> level.lo), fmt.table(number, child)
@@ -239,23 +239,6 @@ class Builder:
             leaves += found
         self.fills.append(fill)
         return pa, leaves
-
-
-def _even(leaves: Sequence[Laid]) -> list[FillRun]:
-    """The words of leaves, adjacent ones that rise on evenly as one run, whatever becomes of them later."""
-    runs: list[FillRun] = []
-    pa = entries = first = increment = 0
-    for each in leaves:
-        if entries and each.entry_pa == pa + 8 * entries:
-            rise = (each.first - first - (entries - 1) * increment) & MASK64
-            if (entries == 1 or rise == increment) and (each.entries == 1 or rise == each.increment):
-                increment = rise
-                entries += each.entries
-                runs[-1] = FillRun(pa, entries, first, increment)
-                continue
-        pa, entries, _, _, first, increment, _ = each
-        runs.append(FillRun(pa, entries, first, increment))
-    return runs
 
 
 def _greedy(start: int, end: int, sizes: Sequence[LeafSize]) -> Iterator[tuple[int, LeafSize, int]]:

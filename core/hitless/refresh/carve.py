@@ -155,12 +155,15 @@ def _cut(
             fills[-1].overrides.append((above_pa, pointer))
         entries, lo = 1 << below.bits, below.lo
         index = start >> lo & entries - 1
-        first = oa + (start >> lo << lo) - iova - (index << lo)
-        fills.append(Fill(pa, below.table_lg2, [FillRun(pa, entries, zero + (first >> lo) * rise, rise)]))
+        first = zero + ((oa + start - iova >> lo) - index) * rise
         above, above_pa = below.number, pa + 8 * index
         last = below is levels[-1][0]
-        parts = ((pa, index), (above_pa, 1 if last else 0), (above_pa + 8, entries - 1 - index))
-        fold += [part for part in parts if part[1]]
+        runs = []
+        for at, count in ((0, index), (index, 1 if last else 0), (index + 1, entries - 1 - index)):
+            if count:
+                runs.append(FillRun(pa + 8 * at, count, first + at * rise, rise if count > 1 else 0))
+        fills.append(Fill(pa, below.table_lg2, runs))
+        fold += [run[:2] for run in runs]
     builder.fills += reversed(fills)
     changes.cut.append(Change("cut", entry_pa, level.number, iova, word, pointers[0], leaf.target(), fold))
     below, zero, rise = levels[-1]

@@ -1,6 +1,6 @@
 """The executor: does a plan's steps, one after the other, on memory and units."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import attrs
@@ -18,6 +18,7 @@ from hitless.plan import (
     Clean,
     Cleans,
     Fill,
+    FillRun,
     Fills,
     Fold,
     Invalidate,
@@ -239,7 +240,7 @@ class Executor:
 
     def _fill(self, fill: Fill) -> None:
         memory = self.memory
-        for pa, entries, first, increment in fill.runs:
+        for pa, entries, first, increment in _even(fill.runs):
             np.add(self._ramp(entries, increment), np.uint64(first), memory.view(pa, entries))
         for pa, word in fill.overrides:
             memory.store(pa, word)
@@ -316,6 +317,23 @@ class Executor:
             if word:
                 ones, both = ones | word, both & word
         self._change(entry_pa, fold.targets, ones & fold.hardware, ~both & fold.clears)
+
+
+def _even(runs: Sequence[FillRun]) -> list[FillRun]:
+    """Adjacent runs that rise on evenly as one: what becomes of some of their words later is no matter here."""
+    joined: list[FillRun] = []
+    pa = entries = first = increment = 0
+    for each in runs:
+        if entries and each.pa == pa + 8 * entries:
+            rise = (each.first - first - (entries - 1) * increment) & MASK64
+            if (entries == 1 or rise == increment) and (each.entries == 1 or rise == each.increment):
+                increment = rise
+                entries += each.entries
+                joined[-1] = FillRun(pa, entries, first, increment)
+                continue
+        pa, entries, first, increment = each
+        joined.append(each)
+    return joined
 
 
 def _by_hardware(step: Store, found: int) -> tuple[int, int]:
