@@ -29,10 +29,30 @@ MANY = 16
 
 def near(ranges: Sequence[tuple[int, int]], start: int, end: int) -> Iterable[tuple[int, int]]:
     """Sorted ranges without those that, among many, lie outside of a range."""
-    if not isinstance(ranges, Ranges) or start >= end:
+    if type(ranges) is not Ranges or start >= end:
         return ranges
     first = int(np.searchsorted(ranges.last, np.uint64(start)))
     return ranges[first : int(np.searchsorted(ranges.start, np.uint64(end - 1), "right"))]
+
+
+def _parts(start: int, end: int, conversion: Conversion) -> list[tuple[int, int, int | None]]:
+    """A GPA range by the owner that a conversion gives it; None: it leaves it alone."""
+    parts: list[tuple[int, int, int | None]] = []
+    at = start
+    for a, b in near(conversion.ranges, start, end):
+        if a >= end:
+            break
+        if b <= at:
+            continue
+        if at < a:
+            parts.append((at, a, None))
+            at = a
+        stop = min(b, end)
+        parts.append((at, stop, conversion.owner))
+        at = stop
+    if at < end:
+        parts.append((at, end, None))
+    return parts
 
 
 def _agree(conversion: Conversion) -> None:
@@ -103,34 +123,18 @@ class GuestMemfd:
 
     def runs(self, start: int, end: int, conversion: Conversion | None = None) -> Iterator[GuestRun]:
         """Guest memory of a GPA range, in order; as it will be after a conversion, if one is given."""
-        if conversion is None:
-            return self._runs(start, end, None)
-        return self._runs_after(start, end, conversion)
+        return self._runs(((start, end, None),) if conversion is None else _parts(start, end, conversion))
 
-    def _runs_after(self, start: int, end: int, conversion: Conversion) -> Iterator[GuestRun]:
-        at = start
-        for a, b in near(conversion.ranges, start, end):
-            if a >= end:
-                break
-            if b <= at:
-                continue
-            if at < a:
-                yield from self._runs(at, a, None)
-                at = a
-            stop = min(b, end)
-            yield from self._runs(at, stop, conversion.owner)
-            at = stop
-        if at < end:
-            yield from self._runs(at, end, None)
-
-    def _runs(self, start: int, end: int, owner: int | None) -> Iterator[GuestRun]:
-        backed = self.backing.runs
-        for a, b, offset in self.slots.inside(start, end):
-            shift = a - offset
-            first, last = offset >> PAGE_LG2, -(-(offset + b - a) >> PAGE_LG2)
-            for x, y, who in self._owners.runs(first, last) if owner is None else ((first, last, owner),):
-                for s, e, pa in backed(x << PAGE_LG2, y << PAGE_LG2, who):
-                    yield GuestRun(s + shift, e + shift, who, pa)
+    def _runs(self, parts: Iterable[tuple[int, int, int | None]]) -> Iterator[GuestRun]:
+        """Guest memory of GPA ranges (start, end, owner that it shall have; None: that it has)."""
+        backed, owners, inside = self.backing.runs, self._owners.runs, self.slots.inside
+        for start, end, owner in parts:
+            for a, b, offset in inside(start, end):
+                shift = a - offset
+                first, last = offset >> PAGE_LG2, -(-(offset + b - a) >> PAGE_LG2)
+                for x, y, who in owners(first, last) if owner is None else ((first, last, owner),):
+                    for s, e, pa in backed(x << PAGE_LG2, y << PAGE_LG2, who):
+                        yield GuestRun(s + shift, e + shift, who, pa)
 
     def columns(self, start: int, end: int, conversion: Conversion | None = None) -> GuestRuns:
         """What :meth:`runs` gives of a range of whole pages, as columns."""
@@ -201,7 +205,7 @@ class GuestMemfd:
         return bool(self._busy) and any(a < end and start < b for a, b in self._busy)
 
     def _checked(self, ranges: RangesLike) -> Sequence[tuple[int, int]]:
-        if isinstance(ranges, np.ndarray | Ranges):
+        if type(ranges) is Ranges or isinstance(ranges, np.ndarray):
             columns = Ranges.each(ranges)
             if len(columns) >= MANY:
                 return self._checked_columns(columns.ordered())
@@ -239,9 +243,8 @@ class GuestMemfd:
 
     def _conversion(self, ranges: Sequence[tuple[int, int]], owner: int) -> Conversion | None:
         """Owners and physicals of what really changes."""
-        if isinstance(ranges, Ranges) or self._in_pieces(ranges):
-            columns = ranges if isinstance(ranges, Ranges) else Ranges.of(ranges).joined()
-            changes = many.changes(self.slots, self.backing, self._owners, columns, owner)
+        if type(ranges) is Ranges or self._in_pieces(ranges):
+            changes = many.changes(self.slots, self.backing, self._owners, Ranges.each(ranges).joined(), owner)
             if changes is None:
                 return None
             changed, found = changes
@@ -249,15 +252,15 @@ class GuestMemfd:
             return Conversion(next(self._numbers), changed, owner, found, after=after, entered=self._entered)
         runs = []
         for start, end in ranges:
-            for old in self._runs(start, end, None):
+            for old in self._runs(((start, end, None),)):
                 if old.owner == owner:
                     continue
                 shift = old.pa - old.start
-                for a, b, _, pa in self._runs(old.start, old.end, owner):
+                for a, b, _, pa in self._runs(((old.start, old.end, owner),)):
                     runs.append(ChangeRun(a, b, old.owner, owner, a + shift, pa))
         if not runs:
             return None
-        spans = tuple(joined([(run.start, run.end) for run in runs]))
+        spans = tuple(joined([(run.start, run.end) for run in runs]) if len(runs) > 1 else [runs[0][:2]])
         return Conversion(next(self._numbers), spans, owner, tuple(runs))
 
     def _admit(self, ranges: Sequence[tuple[int, int]], owner: int) -> tuple[Conversion, tuple[int, int]] | None:

@@ -122,6 +122,9 @@ class IntervalMap:
         self._check(start, end)
         if start == end:
             return iter(())
+        _, stop, value = self._run(start)
+        if stop >= end:
+            return iter(((start, end, value),))
         chunk = bisect_right(self._firsts, start) - 1
         beyond = bisect_left(self._firsts, end, chunk)
         first = bisect_right(self._starts[chunk], start) - 1

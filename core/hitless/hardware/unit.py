@@ -122,15 +122,18 @@ class Unit:
             UnitTimeout: it stays full.  HitlessError: the unit refused an earlier command.
         """
         with self._lock:
-            polls = 0
-            while self._is_full():
-                polls = self._poll(polls)
-            at, store = self._slot(self.tail), self.memory.store
-            for word in words:
-                store(at, word)
-                at += 8
-            self.tail += 1
-            self._ring()
+            self._submit(words)
+
+    def _submit(self, words: Words) -> None:
+        polls = 0
+        while self._is_full():
+            polls = self._poll(polls)
+        at, store = self._slot(self.tail), self.memory.store
+        for word in words:
+            store(at, word)
+            at += 8
+        self.tail += 1
+        self._ring()
 
     def _slot(self, number: int) -> int:
         """Where a command lies, counted from the first one ever."""
@@ -152,7 +155,7 @@ class Unit:
         with self._lock:
             self._sequence += 1
             target = self._sequence
-            self.submit(self.commands.wait(self.wait_pa, target))
+            self._submit(self.commands.wait(self.wait_pa, target))
             polls = 0
             while not self._answered(target):
                 polls = self._poll(polls)

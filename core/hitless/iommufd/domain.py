@@ -4,7 +4,7 @@ It is a notifier of guest_memfd. Everything that it writes to a reachable table 
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import attrs
@@ -14,7 +14,7 @@ from hitless.columns import Ranges
 from hitless.errors import HitlessError, Pinned, UnitTimeout
 from hitless.guest_memfd.conversion import ChangeRun, ChangeRuns, Conversion
 from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd, near
-from hitless.hardware.facts import Drops
+from hitless.hardware.facts import Drops, Effect
 from hitless.hardware.translator import Attachment
 from hitless.hardware.unit import Unit
 from hitless.hardware.vendor import Vendor
@@ -392,12 +392,13 @@ class Domain:
 
     def _request(self, conversion: Conversion, after: Conversion | None) -> PlanRequest:
         changed = conversion.done if after is None else conversion.ranges
-        segments = partial(self.segments, conversion=after) if isinstance(conversion.runs, ChangeRuns) else None
+        segments = partial(self.segments, conversion=after) if type(conversion.runs) is ChangeRuns else None
+        wipes = self.policy.wipes
         return PlanRequest(
             self.iovas(conversion.ranges),
             lambda start, end: self.layout(start, end, after),
-            wipe_first=self.policy.wipes,
-            owed=self.iovas(changed) if self.vendor.ownership.invalidate_after and not self.policy.wipes else (),
+            wipe_first=wipes,
+            owed=self.iovas(changed) if self.vendor.ownership.invalidate_after and not wipes else (),
             merge=self.settings.merge == "at_once",
             remap=self.settings.strategy == "unmap-remap",
             owned=after is None,
@@ -433,11 +434,17 @@ class Domain:
         self.cuts += len(changes.cut) + len(changes.cut_together)
         self.merges += len(changes.merge) + len(changes.merge_together)
 
+    def _decoder(self, unit: str) -> Callable[[Words], Sequence[Effect]]:
+        """What tells what a unit does for a command."""
+        for each in self.units:
+            if each.name == unit:
+                return each.decode
+        return self.vendor.commands.decode
+
     def covers(self, unit: str, words: Words) -> int:
         """4K pages that an encoded command covers of the domain's own stage, as its unit decodes it."""
         pages, own = 0, self.vendor.page_format.stage
-        decode = next((each.decode for each in self.units if each.name == unit), self.vendor.commands.decode)
-        for effect in decode(words):
+        for effect in self._decoder(unit)(words):
             if not isinstance(effect, Drops) or own not in effect.stages:
                 continue
             if effect.device is not None and self.stage1 is not None:

@@ -272,7 +272,9 @@ class PageAllocator:
     def _take_back(self, pas: U64Array, plain: BoolArray, size_lg2: int) -> None:
         """Blocks that are not in use any more, in order: the bump goes back over those that lie before it."""
         at, size = 0, np.uint64(1 << size_lg2)
-        special = np.isin(pas, np.fromiter(self._carves, dtype=np.uint64, count=len(self._carves)))
+        special = np.zeros(len(pas), dtype=bool)
+        if self._carves:
+            special = np.isin(pas, np.fromiter(self._carves, dtype=np.uint64, count=len(self._carves)))
         while at < len(pas):
             part = slice(at, at + _PART)
             steps = np.arange(1, len(pas[part]) + 1, dtype=np.uint64) << np.uint64(size_lg2)

@@ -170,4 +170,4 @@ class Ownership(Protocol):
 
 def size_class(size_lg2: int, classes: Sequence[int]) -> int:
     """The largest class that is not above a size; 0: there is none."""
-    return max((each for each in classes if each <= size_lg2), default=0)
+    return max([each for each in classes if each <= size_lg2], default=0)

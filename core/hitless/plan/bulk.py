@@ -151,12 +151,13 @@ class Owns:
 
 Bulk: TypeAlias = Fills | Stores | Cleans | Invalidates | Owns
 PlanStep: TypeAlias = Step | Bulk
+_BULK = (Fills, Stores, Cleans, Invalidates, Owns)
 
 
 def singles(steps: Iterable[PlanStep]) -> Iterator[Step]:
     """Steps one by one, in order."""
     for step in steps:
-        if isinstance(step, Fills | Stores | Cleans | Invalidates | Owns):
+        if isinstance(step, _BULK):
             yield from step.singles()
         else:
             yield step

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 from hitless.bits import MASK64, U64Array
 from hitless.columns import Blocks
 from hitless.errors import HitlessError
-from hitless.pagetable import LeafSize, PageFormat
+from hitless.pagetable import LeafSize, Level, PageFormat
 from hitless.plan import Fill, FillRun
 from hitless.refresh.recipes import SplitRules
 from hitless.refresh.target import Piece
@@ -98,6 +98,17 @@ class Builder:
     def runs(self, level: int) -> list[LeafSize]:
         """The runs that may be laid out in a table of this level, largest first."""
         return [size for size in self._at(level) if size.entries_lg2]
+
+    def only_plain(self, level: int) -> bool:
+        """Whether a table of this level may hold plain leaves, and no runs."""
+        sizes = self._at(level)
+        return len(sizes) == 1 and not sizes[0].entries_lg2
+
+    def allocate(self, level: Level) -> int:
+        """Address of an empty table; raises OutOfTableMemory."""
+        pa = self.tables.allocate(level.table_lg2)
+        self.allocated.append((pa, level.table_lg2))
+        return pa
 
     def _at(self, level: int) -> list[LeafSize]:
         """The leaves that may be laid out in a table of this level, largest first."""
@@ -207,8 +218,7 @@ class Builder:
         """
         fmt = self._fmt
         level = fmt.levels[number]
-        pa = self.tables.allocate(level.table_lg2)
-        self.allocated.append((pa, level.table_lg2))
+        pa = self.allocate(level)
         rows, below = self.split(number, pieces)
         leaves: list[Laid] = []
         for row in rows:

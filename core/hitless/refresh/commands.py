@@ -69,6 +69,8 @@ def _in_order(target: Target) -> tuple[int, int, int, int, bool]:
 
 def join_targets(targets: Sequence[Target]) -> list[Target]:
     """Adjacent targets of one kind as one; others keep their order by address."""
+    if len(targets) == 1:
+        return [*targets]
     joined: list[Target] = []
     for each in sorted(targets, key=_in_order):
         if joined:

@@ -12,8 +12,10 @@ from hitless.pagetable import PageFormat
 from hitless.plan import Plan, Step
 from hitless.refresh.assemble import Assembler
 from hitless.refresh.batch import NotBatched, rounds
+from hitless.refresh.batch.spans import keep_freed_memory
 from hitless.refresh.batch.survey import BatchSurvey
 from hitless.refresh.build import Builder, Tables, free_blocks
+from hitless.refresh.carve import carve
 from hitless.refresh.changes import Changes, Stages
 from hitless.refresh.grow import LeadTo, Planned, Root, grow, large_enough, reaches, within
 from hitless.refresh.recipes import SplitRules
@@ -88,12 +90,10 @@ class Planner:
         through = large_enough(self.assembler.fmt, self.root_pa, request, who=self.assembler.who)
         assembler = self.under(through[-1]) if through else self.assembler
         builder = Builder(assembler.fmt, assembler.rules, source, assembler.sizes)
-        survey = Survey(assembler.fmt, memory, builder, request, in_place=assembler.in_place, joins=assembler.joins)
         try:
             grown, growing = self._grow(memory, through, builder)
             root_pa = grown.root_pa if grown else self.root_pa
-            survey.root(root_pa, within(assembler.fmt, request.ranges))
-            changes = survey.changes
+            changes = self._changes(assembler, memory, builder, request, root_pa)
             if request.owned:
                 changes.settle()
             isolate = assembler.isolate(changes, request.owners)
@@ -111,11 +111,23 @@ class Planner:
         span = (0, SPACE) if grown else self._span(changes, request)
         return Prepared(plan, changes, builder.allocated, span, grown)
 
+    def _changes(
+        self, assembler: Assembler, memory: Planned, builder: Builder, request: PlanRequest, root_pa: int
+    ) -> Changes:
+        """What the request changes in the tables under a root."""
+        fmt, ranges = assembler.fmt, within(assembler.fmt, request.ranges)
+        found = carve(fmt, memory, builder, request, root_pa, ranges)
+        if found is None:
+            survey = Survey(fmt, memory, builder, request, in_place=assembler.in_place, joins=assembler.joins)
+            survey.root(root_pa, ranges)
+            found = survey.changes
+        return found
+
     # -- many ranges at once
 
     def _many(self, request: PlanRequest) -> bool:
         """Whether a request is large enough for columns, and asks for nothing that they do not handle."""
-        if request.segments is None or request.remap or request.merge or not request.owners.plain:
+        if request.segments is None or request.remap or not request.owners.plain:
             return False
         ranges = request.ranges
         if len(ranges) < self.batch_ranges and sum(end - start for start, end in ranges) >> PAGE_LG2 < self.batch_pages:
@@ -128,6 +140,7 @@ class Planner:
         assembler, ranges = self.assembler, _columns(request.ranges)
         if request.segments is None or not _within(assembler.fmt, self.root_pa, ranges):
             return None
+        keep_freed_memory()
         survey = BatchSurvey(assembler.fmt, assembler.rules, self.memory, tables, request)
         try:
             survey.run(self.root_pa, ranges, request.segments)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
-from attrs import define, frozen
+from attrs import define
 
 from hitless.bits import BoolArray, U64Array
 from hitless.columns import Columns, Ranges, words
@@ -130,7 +130,7 @@ class _NoOwners:
 NO_OWNERS: Owners = _NoOwners()
 
 
-@frozen
+@define(eq=False)
 class PlanRequest:
     """One conversion, for one address space.
 

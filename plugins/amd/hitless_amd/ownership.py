@@ -28,7 +28,6 @@ from hitless.ownership import (
     edges,
     inner,
     owns,
-    size_class,
 )
 from hitless.plan import Call, Own, Step, Store
 from hitless.units import align_down, align_up
@@ -105,7 +104,7 @@ class Rmp(Ownership):
             raise _refusal("smash", blocks[0])
         steps = [Own("PSMASH", block, block + (1 << _2M), table.owner(block), _4K) for block in blocks]
         for start, end, owner, leaf_lg2 in changes:
-            found = _entries(start, end, owner, size_class(leaf_lg2, (_4K, _2M)))
+            found = _entries(start, end, owner, leaf_lg2)
             steps += [Own("RMPUPDATE", a, b, owner, size, self._drops) for a, b, size in found]
         return Choreography(own=steps)
 
@@ -160,12 +159,13 @@ class Rmp(Ownership):
             table.set(start_pa, end_pa, FIRMWARE, _4K)
 
     def initial(self, table: OwnerTable, start_pa: int, end_pa: int, owner: int, hunk_lg2: int) -> None:
-        for a, b, size in _entries(start_pa, end_pa, owner, size_class(hunk_lg2, (_4K, _2M))):
+        for a, b, size in _entries(start_pa, end_pa, owner, hunk_lg2):
             table.set(a, b, owner, size)
 
     def _partial(self, table: OwnerTable, change: OwnerChange) -> Iterator[int]:
         """The guest-owned 2M entries that reach over an edge of a change (AMD-RMP-3)."""
-        for block in {align_down(change.start_pa, _2M), align_down(change.end_pa - 1, _2M)}:
+        first, last = align_down(change.start_pa, _2M), align_down(change.end_pa - 1, _2M)
+        for block in (first,) if first == last else (first, last):
             inside = change.start_pa <= block and block + (1 << _2M) <= change.end_pa
             if not inside and table.owner(block) != HOST and table.entry_lg2(block) == _2M:
                 yield block

@@ -57,7 +57,7 @@ def one_after_the_other(make, spaces, rng, rounds=3):
             assert str(prepared[1]) == str(prepared[0])
             alike(pair)
             return
-        compare(pair, prepared)
+        compare(pair, prepared, how)
         for space, each in zip(pair, prepared, strict=True):
             space.run(each)
         alike(pair)
@@ -69,14 +69,15 @@ def one_after_the_other(make, spaces, rng, rounds=3):
             "wipe_first": rng.random() < 0.3,
             "owed": tuple(each for each in make.ranges(now) if rng.random() < 0.5) if rng.random() < 0.5 else (),
             "owned": rng.random() < 0.3,
+            "merge": rng.random() < 0.3,
         }
     del fmt
 
 
-def compare(pair, prepared):
+def compare(pair, prepared, how):
     """Two plans of one request."""
     one, other = prepared
-    assert isinstance(other.changes, BatchChanges)
+    assert isinstance(other.changes, BatchChanges) or how.get("merge")
     assert not isinstance(one.changes, BatchChanges)
     assert told(other) == told(one)
     assert list(other.allocated) == list(one.allocated)

@@ -32,7 +32,7 @@ class Targets(Columns[Target]):
     @property
     def alike(self) -> bool:
         """Whether they differ in their ranges only."""
-        return all(len(each) == 0 or bool((each == each[0]).all()) for each in self._columns()[2:])
+        return all(not any(each.strides) or bool((each == each[:1]).all()) for each in self._columns()[2:])
 
     def _rows(self) -> Iterator[Target]:
         columns = (self.first, self.last, self.leaf_lg2, self.level, self.tables)
@@ -43,8 +43,8 @@ class Targets(Columns[Target]):
     def uniform(cls, first: U64Array, last: U64Array, leaf_lg2: int, level: int | None, *, tables: bool) -> "Targets":
         """Targets that differ in their ranges only."""
         of = _NO_LEVEL if level is None else level
-        size, number = (np.full(len(first), value, dtype=np.uint64) for value in (leaf_lg2, of))
-        return cls(first, last, size, number, np.full(len(first), tables))
+        size, number = (np.broadcast_to(u64(value), first.shape) for value in (leaf_lg2, of))
+        return cls(first, last, size, number, np.broadcast_to(np.bool_(tables), first.shape))
 
     @classmethod
     def all_of(cls, parts: Sequence["Targets"]) -> "Targets":
@@ -70,8 +70,9 @@ class Targets(Columns[Target]):
         heads = np.flatnonzero(starts)
         if len(heads) == len(self):
             return self
-        ends = np.append(heads[1:], len(self)) - 1
-        return evolve(self.take(heads), last=self.last[ends])
+        last = self.last[np.append(heads[1:], len(self)) - 1]
+        rest = (each[: len(heads)] if self.alike else each[heads] for each in self._columns()[2:])
+        return Targets(self.first[heads], last, *rest)  # type: ignore[arg-type]
 
 
 @define(eq=False)

@@ -16,7 +16,7 @@ from hitless.plan import Folds
 from hitless.refresh.batch import NotBatched
 from hitless.refresh.batch.changes import ChangeBatch, Targets, folds_between
 from hitless.refresh.batch.leaves import Changed, Leaves, Pieces
-from hitless.refresh.batch.spans import Index, merged, middles, overlay, repeated, single, u64, unique
+from hitless.refresh.batch.spans import Index, aligned, by_entry, fresh, merged, middles, overlay, repeated, u64
 from hitless.refresh.batch.tables import Rows, Tier
 from hitless.refresh.batch.words import leaf_words
 
@@ -66,7 +66,7 @@ class Cutting:
                 raise NotBatched
             parts = []
         else:
-            parts = [unique(edges[(edges & ones) != 0] >> shift)]
+            parts = [_with_edges(edges, level)]
         changed = self.pieces.changed
         if len(changed) and self._longest >= ones:
             large = (changed.last - changed.start >= ones) & changed.mapped
@@ -134,19 +134,17 @@ class Cutting:
         span = u64(1 << level.lo + level.bits)
         if not len(tier.children):
             return tier.base, tier.pa, np.full(len(tier.base), 1 << level.bits, dtype=np.uint64)
-        # A stretch begins with a table or behind a pointer, and reaches up to the next pointer, or the table's end.
-        table = tier.index_of(tier.children)
-        behind = tier.children + u64(1 << level.lo)
-        keep = behind - tier.base[table] != span
-        start = merged(tier.base, behind[keep])
-        index = tier.index_of(start)
-        following = np.searchsorted(tier.children, start, side="left")
-        stop = tier.children[np.minimum(following, len(tier.children) - 1)]
-        inside = (stop >= start) & (stop - tier.base[index] < span)
-        length = np.where(inside, stop - start, tier.base[index] + (span - start))
-        full = length != 0
-        start, length = start[full], length[full]
-        return start, tier.pa_of(start), length >> u64(level.lo)
+        # Between pointers, before the first and behind the last; over several tables, one part in each.
+        size = u64(1 << level.lo)
+        apart = np.flatnonzero(tier.children[1:] - tier.children[:-1] != size)
+        start = np.concatenate([tier.base[:1], tier.children[apart] + size, tier.children[-1:] + size])
+        last = np.concatenate([tier.children[:1], tier.children[apart + 1], tier.base[-1:] + span]) - u64(1)
+        full = start != last + u64(1)
+        parts = by_entry(level.lo + level.bits, start[full], last[full])
+        table = tier.index_of(parts.start)
+        ours = parts.start - tier.base[table] < span
+        start, last, table = parts.start[ours], parts.last[ours], table[ours]
+        return start, tier.pa_of(start, table), ((last - start) >> u64(level.lo)) + u64(1)
 
     # -- what changes in them
 
@@ -209,19 +207,28 @@ class Cutting:
         return leaf_words(self.fmt, tier.level.lo, changed.oa, attrs if len(attrs) == 1 else attrs[changed.leaf])
 
 
+def _with_edges(edges: U64Array, level: Level) -> U64Array:
+    """The numbers of the entries that have sorted, distinct edges inside them: of several, one at most is their own."""
+    entries = edges >> u64(level.lo)
+    heads = np.flatnonzero(fresh(entries))
+    counts = np.diff(np.append(heads, len(edges)))
+    found: U64Array = entries[heads[(counts > 1) | ((edges[heads] & u64((1 << level.lo) - 1)) != 0)]]
+    return found
+
+
 def _leaves_of(level: Level, spans: Changed) -> tuple[Changed, Changed]:
     """Spans as leaves of one level, one a row, and what is left of them for tables below."""
     ones = u64((1 << level.lo) - 1)
     fits = ((spans.later_oa ^ spans.start) & ones) == 0
     if not spans.mapped.all():
         fits |= ~spans.mapped
-    if fits.all() and single(level.lo, spans.start, spans.last):
-        return spans, spans.take(np.empty(0, dtype=np.intp))
+    if fits.all() and aligned(level.lo, spans.start, spans.last):
+        counts = ((spans.last - spans.start) >> u64(level.lo)) + u64(1)
+        return spans.entries(level.lo, counts), spans.take(np.empty(0, dtype=np.intp))
     parts = middles(level.lo, spans.start, spans.last, fits)
-    which, step = repeated(parts.entries)
-    at = (parts.entry[which] + step) << u64(level.lo)
-    leaves = spans.within(parts.which[which], at, at | ones)
-    return leaves, spans.within(parts.rest, parts.start, parts.last)
+    at = parts.entry << u64(level.lo)
+    whole = spans.within(parts.which, at, ((parts.entry + parts.entries) << u64(level.lo)) - u64(1))
+    return whole.entries(level.lo, parts.entries), spans.within(parts.rest, parts.start, parts.last)
 
 
 def _together(one: Changed, other: Changed) -> Changed:
@@ -230,7 +237,7 @@ def _together(one: Changed, other: Changed) -> Changed:
         return other if not len(one) else one
     columns = ("leaf", "start", "last", "oa", "later_oa", "mapped")
     attrs = one.later_attrs
-    if len(attrs) > 1 or len(other.later_attrs) > 1:
+    if len(attrs) > 1 or not np.array_equal(attrs, other.later_attrs):
         attrs = np.concatenate([np.broadcast_to(each.later_attrs, len(each)) for each in (one, other)])
     leaf, start, last, oa, later_oa, mapped = (
         np.concatenate([getattr(one, name), getattr(other, name)]) for name in columns

@@ -7,7 +7,7 @@ from attrs import define, evolve
 
 from hitless.bits import BoolArray, U64Array, as_words
 from hitless.pagetable import PageFormat
-from hitless.refresh.batch.spans import Index, merged, repeated, u64, unique
+from hitless.refresh.batch.spans import Index, inserted, merged, repeated, u64, unique
 from hitless.refresh.batch.walk import Entries
 from hitless.refresh.recipes import SplitRules
 from hitless.refresh.target import Segments
@@ -93,9 +93,22 @@ class Changed:
         start, last, oa, later_oa = (each[which] for each in (self.start, self.last, self.oa, self.later_oa))
         return Changed(self.leaf[which], start, last, oa, later_oa, attrs, self.mapped[which])
 
+    def entries(self, lo: int, counts: U64Array) -> "Changed":
+        """Each as so many spans of 2**lo bytes."""
+        if (counts == u64(1)).all():
+            return self
+        which, step = repeated(counts)
+        away = step << u64(lo)
+        found = self.take(which)
+        start = found.start + away
+        last = start | u64((1 << lo) - 1)
+        return evolve(found, start=start, last=last, oa=found.oa + away, later_oa=found.later_oa + away)
+
     def within(self, which: "Index", start: U64Array, last: U64Array) -> "Changed":
         """Parts of them: of each the span that it is of, and its ends."""
-        found = self.take(which)
+        found = self if len(which) == len(self) and (which[1:] > which[:-1]).all() else self.take(which)
+        if np.array_equal(found.start, start):
+            return evolve(found, last=last)
         away = start - found.start
         return Changed(found.leaf, start, last, found.oa + away, found.later_oa + away, found.later_attrs, found.mapped)
 
@@ -168,11 +181,11 @@ def _split(segments: Segments, leaves: Leaves) -> Segments:
     if not len(at):
         return segments
     before = at - 1
-    start = np.insert(segments.start, at, edges)
+    start = inserted(segments.start, at, edges)
     last = np.append(start[1:] - u64(1), segments.last[-1])
-    oa = np.insert(segments.oa, at, segments.oa[before] + (edges - segments.start[before]))
-    attrs = np.insert(segments.attrs, at, segments.attrs[before])
-    return Segments(start, last, oa, attrs, np.insert(segments.mapped, at, segments.mapped[before]))
+    oa = inserted(segments.oa, at, segments.oa[before] + (edges - segments.start[before]))
+    attrs = inserted(segments.attrs, at, segments.attrs[before])
+    return Segments(start, last, oa, attrs, inserted(segments.mapped, at, segments.mapped[before]))
 
 
 def _compared(fmt: PageFormat, leaves: Leaves, split: Segments, counts: Index) -> tuple[U64Array, BoolArray | None]:

@@ -8,6 +8,7 @@ from hitless.bits import BoolArray, U64Array, as_words
 from hitless.plan import Barrier, Cleans, Fills, Folds, PlanStep, Release, Stores
 from hitless.refresh.assemble import Assembler
 from hitless.refresh.batch.changes import BatchChanges, ChangeBatch, Stage, Targets, folds_between
+from hitless.refresh.batch.spans import u64
 from hitless.refresh.batch.words import hardware_bits, kinds
 from hitless.refresh.recipes import Recipe, Scope
 
@@ -68,10 +69,10 @@ def _stage(assembler: Assembler, stage: Stage, owed: Targets | None = None) -> I
 def _owing(assembler: Assembler, batch: ChangeBatch, standing: U64Array | None, *, tables: bool) -> Targets:
     """What a cache may hold of the old words, or of those that an earlier round stored."""
     targets = batch.targets
-    targets.tables = np.full(len(batch), tables)
+    targets.tables = np.broadcast_to(np.bool_(tables), targets.first.shape)
     if standing is not None:
         leaf, _ = kinds(assembler.fmt, standing, batch.level.number)
-        targets.level[leaf] = batch.level.number
+        targets.level = np.where(leaf, u64(batch.level.number), targets.level)
     return targets
 
 

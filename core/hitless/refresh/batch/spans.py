@@ -1,6 +1,7 @@
 """Sorted spans on arrays: expanded by entry, cut at other spans' edges, parted into middles; ``last`` is inclusive."""
 
-from typing import Any, NamedTuple, TypeAlias
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,9 @@ from numpy.typing import NDArray
 from hitless.bits import BoolArray, U64Array
 
 Index: TypeAlias = NDArray[np.intp]
+S = TypeVar("S", bound=np.generic)
+_FEW = 1024
+_KEPT = 31 << 20
 _DENSE = 16
 """So many times as many entries may a look-up table have as there are values in it."""
 
@@ -21,8 +25,8 @@ def repeated(counts: NDArray[Any]) -> tuple[Index, U64Array]:
     """``counts[i]`` rows for each ``i``: which, and the number of the row among its own."""
     counts = counts.astype(np.intp)
     which = np.repeat(np.arange(len(counts), dtype=np.intp), counts)
-    step = np.arange(len(which), dtype=np.intp) - np.repeat(np.cumsum(counts) - counts, counts)
-    return which, step.astype(np.uint64)
+    step = np.arange(len(which), dtype=np.intp) - (np.cumsum(counts) - counts)[which]
+    return which, step.view(np.uint64)
 
 
 def fresh(values: NDArray[Any]) -> BoolArray:
@@ -43,6 +47,24 @@ def merged(*parts: U64Array) -> U64Array:
     if len(full) < 2:
         return full[0] if full else np.empty(0, dtype=np.uint64)
     return np.sort(np.concatenate(full), kind="stable")
+
+
+def inserted(values: NDArray[S], at: Index, new: NDArray[S]) -> NDArray[S]:
+    """Values with new ones before those at sorted indices."""
+    if len(at) > _FEW:
+        return np.insert(values, at, new)
+    parts = [values[: at[0]]] if len(at) else [values]
+    for i, (begin, end) in enumerate(pairwise([*at.tolist(), len(values)])):
+        parts += [new[i : i + 1], values[begin:end]]
+    return np.concatenate(parts)
+
+
+def keep_freed_memory() -> None:
+    """Let arrays that come and go reuse memory: the C library gives back what is freed, and a page costs 2 us anew.
+
+    From the freeing of one large block on it keeps up to twice as much (M_TRIM_THRESHOLD, mallopt(3)).
+    """
+    np.empty(_KEPT, dtype=np.uint8)
 
 
 class ByEntry(NamedTuple):
@@ -89,10 +111,11 @@ def find(values: U64Array, wanted: U64Array, shift: int) -> Index:
     return found
 
 
-def single(lo: int, start: U64Array, last: U64Array) -> bool:
-    """Whether each span is just one entry of 2**lo bytes."""
+def aligned(lo: int, start: U64Array, last: U64Array) -> bool:
+    """Whether each span is made of whole entries of 2**lo bytes."""
     ones = u64((1 << lo) - 1)
-    return bool((last - start == ones).all()) and not np.bitwise_or.reduce(start, initial=u64(0)) & ones
+    inside = np.bitwise_or.reduce(start, initial=u64(0)) | ~np.bitwise_and.reduce(last, initial=~u64(0))
+    return not inside & ones
 
 
 class Middles(NamedTuple):

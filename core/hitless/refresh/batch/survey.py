@@ -99,9 +99,28 @@ class BatchSurvey:
         mapping = map_gaps(self.fmt, allowed, found.gaps, segments)
         cutting.lay_out()
         self._prune(found)
+        if self.request.merge and self._merges(found, layout):
+            raise NotBatched
         self._build(cutting, mapping)
         targets = [*self._keep(kept, owed), *cutting.owed(owed)] if len(owed) else []
         self.changes.owed = Targets.all_of(targets)
+
+    def _merges(self, found: Found, layout: Layout) -> bool:
+        """Whether a table could be one leaf, or nothing, after the plan: then it goes entry by entry."""
+        if self.changes.wipe.batches or any(gaps.level is not self.fmt.top for gaps in found.gaps):
+            return True
+        for pointers in found.pointers:
+            ones = u64((1 << pointers.level.lo) - 1)
+            if not len(pointers.iova) or pointers.level.lo not in self.rules.leaf_lg2s:
+                continue
+            start, last = pointers.iova, pointers.iova | ones
+            segments = layout.over(int(start[0]), int(last[-1]))
+            at = np.searchsorted(segments.last, start, side="left")
+            oa = segments.oa[at] + (start - segments.start[at])
+            whole = segments.mapped[at] & (segments.start[at] <= start) & (segments.last[at] >= last)
+            if (whole & ((oa & ones) == 0)).any():
+                return True
+        return False
 
     def _judge(self, leaves: Leaves, segments: Segments) -> tuple[Leaves, Cutting]:
         """The leaves that stay as they are, and those that are cut."""
@@ -175,13 +194,12 @@ class BatchSurvey:
         for batch in (*mapping.placed, *mapping.link(self.fmt)):
             self.changes.place.add(batch)
         if mapping.tiers:
-            self.changes.unplaced = self.allocated.take(np.isin(self.allocated.pa, _all(mapping.tiers)))
+            ours = np.zeros(len(self.allocated), dtype=bool)
+            for tier in mapping.tiers:
+                ours[tier.rank] = True
+            self.changes.unplaced = self.allocated if ours.all() else self.allocated.take(ours)
         for tier, changed in cutting.changed():
             self._convert(tier.level, changed, tier.pa_of(changed.start), cutting.old_words(tier, changed))
-
-
-def _all(tiers: list[Tier]) -> U64Array:
-    return np.concatenate([tier.pa for tier in tiers])
 
 
 def _ranges(ranges: "tuple[tuple[int, int], ...] | Ranges") -> Ranges:

@@ -23,13 +23,14 @@ class Tier:
     Args:
         base: the first IOVA of each, sorted.
         children: first IOVAs of the entries that lead to a table below, sorted.
-        pa: their addresses, once they are allocated.
+        pa, rank: their addresses, and their places in the order of allocation, once they are allocated.
     """
 
     level: Level
     base: U64Array
     children: U64Array = field(default=_NONE)
     pa: U64Array = field(default=_NONE)
+    rank: Index = field(factory=lambda: np.empty(0, dtype=np.intp))
 
     def index_of(self, iova: U64Array) -> Index:
         """Which table translates each IOVA."""
@@ -64,16 +65,16 @@ def allocate(tiers: Sequence[Tier], tables: Tables) -> Blocks:
     """
     total = sum(len(tier.base) for tier in tiers)
     sizes = np.zeros(total, dtype=np.uint64)
-    ranks = [_rank(tier, tiers) for tier in tiers]
-    for tier, rank in zip(tiers, ranks, strict=True):
-        sizes[rank] = tier.level.table_lg2
+    for tier in tiers:
+        tier.rank = _rank(tier, tiers)
+        sizes[tier.rank] = tier.level.table_lg2
     kinds = {tier.level.table_lg2 for tier in tiers if len(tier.base)}
     if len(kinds) == 1:
         pas = tables.allocate_many(total, kinds.pop())
     else:
         pas = _one_by_one(sizes, tables)
-    for tier, rank in zip(tiers, ranks, strict=True):
-        tier.pa = pas[rank]
+    for tier in tiers:
+        tier.pa = pas[tier.rank]
     return Blocks(pas, sizes)
 
 

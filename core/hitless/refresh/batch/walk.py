@@ -43,11 +43,13 @@ class Found:
     Args:
         leaves, gaps: by level, those that have any.
         pruned: pointers all of whose IOVAs are in the ranges and shall map nothing.
+        pointers: the others, by level: what stands below them stays, and may be one leaf after the plan.
     """
 
     leaves: list[Entries] = field(factory=list)
     gaps: list[Gaps] = field(factory=list)
     pruned: list[Entries] = field(factory=list)
+    pointers: list[Entries] = field(factory=list)
 
 
 def walk(
@@ -91,6 +93,7 @@ def walk(
         _check_children(fmt, entries.word[pointer], level)
         if gone := _pruned(entries, pointer, start, last, of, unmapped):
             found.pruned.append(gone)
+        found.pointers.append(_take(entries, pointer))
         down = np.broadcast_to(as_words(fmt.table_pa(entries.word)), entries.word.shape)
         mine = _rows(pointer, of)
         table = (down if of is None else down[of])[mine]
