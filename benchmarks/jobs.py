@@ -92,7 +92,7 @@ class Refresh(Job):
     def hitless(self):
         stage = self.stage
         if self.complete:
-            stage.guest.convert(_rows(self.pages), GUEST)
+            stage.guest.convert(self.pages, GUEST)
         else:
             refresh_tables(stage, self.pages)
 
@@ -105,15 +105,10 @@ class Refresh(Job):
         return self.failed(not self._refused, "C") or self.stage.differences()
 
 
-def _rows(pages):
-    return [(start, end) for start, end in pages.tolist()]
-
-
 def refresh_tables(stage, pages):
     """The table work of a conversion to private memory, and nothing else: nobody is told, and no owner changes."""
     domain, backing = stage.domain, stage.guest.backing
-    order = np.argsort(pages[:, 0], kind="stable")
-    ranges = Ranges(pages[order, 0], pages[order, 1] - np.uint64(1)).joined()
+    ranges = Ranges.each(pages).ordered().joined()
     guest_pa = None if domain.policy.wipes else backing.private_pa
     layout, segments = moved(ranges, backing.shared_pa, guest_pa, domain.default_attrs)
     request = PlanRequest(ranges, layout, wipe_first=domain.policy.wipes, segments=segments)
@@ -200,7 +195,7 @@ class Audit(Job):
     def __attrs_post_init__(self):
         pages = scattered(self.stage.gigabytes, self.conversions)
         self.stage.open()
-        self.stage.guest.convert(_rows(pages), GUEST)
+        self.stage.guest.convert(pages, GUEST)
         bits = np.zeros(self.stage.size >> 12, dtype=np.uint8)
         bits[pages[:, 0] >> np.uint64(12)] = 1
         self._bits = np.packbits(bits, bitorder="little").view(np.uint64)
@@ -262,8 +257,8 @@ class Merge(Job):
     def reset(self):
         stage = self.stage
         stage.open()
-        stage.guest.convert(_rows(self.pages), GUEST)
-        stage.guest.convert(_rows(self.pages), HOST)
+        stage.guest.convert(self.pages, GUEST)
+        stage.guest.convert(self.pages, HOST)
         stage.copy()
 
     def hitless(self):
