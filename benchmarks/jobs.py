@@ -15,13 +15,13 @@ from benchmarks.layouts import moved
 from benchmarks.stage import GUEST_PA, Stage, scattered
 from hitless.columns import Ranges
 from hitless.guest_memfd.backing import GUEST, HOST
-from hitless.pagetable import table_leaves, tables, translate
+from hitless.pagetable import table_leaves, tables
+from hitless.pagetable.bulk import translate_many
 from hitless.plan import Fill, Store
 from hitless.plan.bulk import Fills, Stores
 from hitless.refresh.target import PlanRequest
 
 SIZES = {"4K": 12, "2M": 21, "1G": 30}
-_ALL_ONES = (1 << 64) - 1
 
 
 @define(eq=False)
@@ -172,8 +172,7 @@ class Translate(Job):
     def hitless(self):
         domain = self.stage.domain
         memory, fmt, root_pa = domain.memory, domain.vendor.page_format, domain.planner.root_pa
-        found = (translate(memory, fmt, root_pa, iova) for iova in self._iovas.tolist())
-        self._ours = np.fromiter((_ALL_ONES if pa is None else pa for pa in found), dtype=np.uint64)
+        self._ours = translate_many(memory, fmt, root_pa, self._iovas).oas
 
     def c(self):
         self.stage.c.translate(self._iovas, self._theirs)
