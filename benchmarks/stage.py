@@ -171,7 +171,7 @@ def room(gigabytes, leaf_lg2, conversions):
     """Bytes of tables that a guest needs whose scattered pages convert, with some to spare."""
     at_first = {30: 0, 21: gigabytes, 12: 513 * gigabytes}[leaf_lg2] + 1 + -(-gigabytes // 512)
     cut = min(conversions, 512 * gigabytes) + min(conversions, gigabytes)
-    return (at_first + cut << 12) + (1 << 26) >> 21 << 21
+    return (at_first + cut << 12) + (3 << 26) >> 21 << 21
 
 
 def scattered(gigabytes, count, seed=0):

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.jobs import Refresh
 from benchmarks.measure import Spread, in_turn
 from benchmarks.single import CASES, TableJob
-from benchmarks.stage import GUEST_PA, Stage
+from benchmarks.stage import GUEST_PA, Stage, room
 from benchmarks.validity import limit_ns, void
 
 from benchmarks import memory, plot, results, run, suite
@@ -179,7 +179,7 @@ def test_the_spread():
 
 def test_both_sides_are_measured_in_turn(c):
     """At least three times each, whatever the budget, and the first pass does not count."""
-    stage = Stage(c, "amd/v1", 1, 30, 1 << 25)
+    stage = Stage(c, "amd/v1", 1, 30, room(1, 30, 5))
     calls = []
 
     class Counted(Refresh):
