@@ -27,6 +27,8 @@ def asked(arguments):
     parser.add_argument("--format", action="append", choices=normal.formats, help="only this; may be repeated")
     parser.add_argument("--gigabytes", type=int, default=normal.gigabytes, help="of the guest [%(default)s]")
     parser.add_argument("--conversions", type=int, default=normal.conversions, help="in one refresh [%(default)s]")
+    parser.add_argument("--audited", type=int, default=normal.audited, help="GiB that are audited [%(default)s]")
+    parser.add_argument("--merged", type=int, default=normal.merged, help="GiB that are merged [%(default)s]")
     parser.add_argument("--mapped", type=int, default=normal.mapped, help="GiB that are mapped [%(default)s]")
     parser.add_argument("--iovas", type=int, default=normal.iovas, help="that are translated [%(default)s]")
     parser.add_argument("--curve-to", type=int, default=CURVE[-1], help="conversions where curves end [%(default)s]")
@@ -44,6 +46,8 @@ def asked(arguments):
         formats=tuple(found.format or normal.formats),
         gigabytes=found.gigabytes,
         conversions=found.conversions,
+        audited=found.audited,
+        merged=found.merged,
         mapped=found.mapped,
         iovas=found.iovas,
         curve=tuple(count for count in CURVE if count <= found.curve_to),
