@@ -19,8 +19,8 @@ WHAT = {
     ("refresh-one", "split"): "the same in a leaf that is cut already",
     ("map", "4K"): "a map of {n} leaves of 4K",
     ("translate", "mixed"): "{n} IOVAs translated, leaves of all sizes",
-    ("audit", "all"): "{n} leaves held against the owner map",
-    ("merge", "all"): "{n} tables merged",
+    ("audit", "all"): "{n} leaves held against the owner map, leaf by leaf",
+    ("merge", "all"): "{n} tables merged, entry by entry",
 }
 """Rows of the table, by job and case."""
 
@@ -70,7 +70,14 @@ def _table(rows):
 
 
 def _cell(row):
-    return "" if row is None else f"{row['ratio']:.2g} ({time_text(row['hitless_s'])})"
+    if row is None:
+        return ""
+    ratio = row["ratio"]
+    return (
+        f"{ratio:.2g} ({time_text(row['hitless_s'])})"
+        if ratio < 100
+        else f"{ratio:,.0f} ({time_text(row['hitless_s'])})"
+    )
 
 
 def _memory(rows):

@@ -168,7 +168,7 @@ def print_table(rows, console=None):
             "" if each["c_s"] is None else time_text(each["c_s"]),
             each_text(each, "hitless_s"),
             each_text(each, "c_s"),
-            "" if ratio is None else f"[{'red' if missed else 'default'}]{ratio:.2f}[/]",
+            "" if ratio is None else f"[{'red' if missed else 'default'}]{ratio:,.2f}[/]",
             "" if target is None else f"{target:.3g}",
             f"±{(high - low) / 2 / each['hitless_s']:.0%}",
             f"{each['ramp_gb_s']:.0f}" if "ramp_gb_s" in each else "",

@@ -14,6 +14,8 @@ NAMES = ("refresh", "refresh-tables", "refresh-one", "map", "translate", "audit"
 DENSITY = 1_000_000 / (16 << 10)
 """Conversions per GiB along the curve: a million over 16 TiB."""
 CURVE = (100, 1_000, 10_000, 100_000, 1_000_000)
+OTHERS_CURVE = 100_000
+"""Where the curves of formats but the first end: a million conversions take 8 GB, and a minute or more."""
 SLACK_BYTES = 3 << 30
 """Memory that a job leaves to everybody else."""
 
@@ -141,7 +143,8 @@ def _maps(baseline, page_format, options, say):
 
 def _curve(baseline, page_format, options, say):
     """Refreshes of ever more conversions in ever larger guests, at one density."""
-    for count in options.curve:
+    last = OTHERS_CURVE if page_format != options.formats[0] else max(options.curve, default=0)
+    for count in (each for each in options.curve if each <= last):
         gigabytes = max(round(count / DENSITY), 1)
         if 2 * room(gigabytes, SIZES["1G"], count) + SLACK_BYTES > results.memory("MemAvailable"):
             say(f"curve: {count:,} conversions over {gigabytes:,} GiB are left out, for want of memory")
