@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hitless.bits import MASK64, U64Array
 from hitless.errors import BusError, HitlessError
@@ -103,7 +104,7 @@ class Arena:
 
     def gather(self, pas: U64Array) -> U64Array:
         """The words at the addresses."""
-        return self._array[self._index(pas)]
+        return self._array.take(self._index(pas))
 
     def scatter(self, pas: U64Array, words: U64Array) -> None:
         """Write ``words[i]`` at ``pas[i]``; ValueError if the shapes or the type differ."""
@@ -148,16 +149,19 @@ class Arena:
     def __repr__(self) -> str:
         return f"Arena({self._base:#x}, {self._size:#x})"
 
-    def _index(self, pas: U64Array) -> U64Array:
+    def _index(self, pas: U64Array) -> NDArray[np.int64]:
         """Word numbers of addresses; below the base the subtraction wraps, and is far outside then."""
         addresses = np.asarray(pas)
         if addresses.dtype != np.uint64:
             raise ValueError(f"addresses are a uint64 array, not {addresses.dtype}")
         offsets = addresses - np.uint64(self._base)
-        bad = ((offsets & np.uint64(7)) != 0) | (offsets >= np.uint64(self._size))
-        if bad.any():
+        if not offsets.size:
+            return offsets.view(np.int64)
+        if int(np.bitwise_or.reduce(offsets, axis=None)) & 7 or int(offsets.max()) >= self._size:
+            bad = ((offsets & np.uint64(7)) != 0) | (offsets >= np.uint64(self._size))
             self._refuse(int(addresses[bad][0]), WORD)
-        return offsets >> np.uint64(3)
+        offsets >>= np.uint64(3)
+        return offsets.view(np.int64)  # what indexes without being converted
 
     def _refuse(self, pa: int, size: int) -> NoReturn:
         memory = f"memory is [{self._base:#x}, {self._base + self._size:#x})"

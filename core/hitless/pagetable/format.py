@@ -5,7 +5,7 @@ Everything else (walk step, legality, explanation) has its default here.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
@@ -91,6 +91,22 @@ class WalkFault(NamedTuple):
     iova: int
     word: int
     kind: str
+
+
+class AddressBits(NamedTuple):
+    """Where entries of one level hold addresses: bits of a word, each ``shift`` below the address bit that it is.
+
+    Bits of addresses beyond the format's width, below a leaf's size, or held elsewhere, are not among them.
+    """
+
+    leaf: int
+    leaf_shift: int
+    table: int
+    table_shift: int
+
+    def above(self, lg2: int) -> int:
+        """Those of ``leaf`` that hold the address of a leaf of that size."""
+        return self.leaf & -1 << max(0, lg2 - self.leaf_shift)
 
 
 class PageFormat(ABC):
@@ -247,6 +263,18 @@ class PageFormat(ABC):
             frozenset(size.lg2 for size in self.leaf_sizes if size.level == each.number) for each in self.levels
         )
 
+    @cached_property
+    def address_bits(self) -> tuple[AddressBits, ...]:
+        """By level: where entries hold addresses, found by asking about one bit after another."""
+        found = []
+        for level in self.levels:
+            leaf = ((at, self.leaf_oa(1 << at, level.number)) for at in range(64))
+            table = ((at, self.table_pa(1 << at)) for at in range(64))
+            found.append(
+                AddressBits(*_run_of_bits(leaf, level.lo, self.oa_bits), *_run_of_bits(table, 0, self.oa_bits))
+            )
+        return tuple(found)
+
     def leaf_size(self, lg2: int) -> LeafSize:
         """The leaf of that size; KeyError with what there is."""
         try:
@@ -346,3 +374,14 @@ class PageFormat(ABC):
     def justifies(self, recorded: int, ours: int, level: int, config: Mapping[str, Any]) -> str | None:
         """The section by which our entry is right and a recorded one is not; None: no section says so."""
         return None
+
+
+def _run_of_bits(asked: Iterable[tuple[int, int]], lo: int, hi: int) -> tuple[int, int]:
+    """The word's bits that hold address bits from ``lo`` up to below ``hi`` at the most common distance, and that."""
+    by_shift: dict[int, int] = {}
+    for at, address in asked:
+        if address and lo <= address.bit_length() - 1 < hi:
+            shift = address.bit_length() - 1 - at
+            by_shift[shift] = by_shift.get(shift, 0) | 1 << at
+    shift = max(by_shift, key=lambda each: by_shift[each].bit_count(), default=0)
+    return by_shift.get(shift, 0), shift
