@@ -12,7 +12,7 @@ VENDORS := amd intel arm_smmu
 COMPARE := --strategy refresh --strategy unmap-remap
 
 .DEFAULT_GOAL := help
-.PHONY: kit help venv run test check static fast format format-check lint types fuzz bench clean
+.PHONY: kit help venv run test check static fast format format-check lint types fuzz bench bench-pages clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -68,8 +68,12 @@ types: $(STAMP)
 fuzz: $(STAMP)  ## 100,000 damaged tables: no exception, no hang
 	FUZZ_INPUTS=100000 $(BIN)/pytest -n 2 -q tests/inspect/test_fuzz.py $(PYTEST_ARGS)
 
-bench: $(STAMP)  ## the benchmarks
+bench: $(STAMP)  ## hitless beside plain C: a table, benchmarks/results.json and a plot
 	$(BIN)/python -m benchmarks.run $(BENCH_ARGS)
+
+bench-pages: bench  ## the same, and what README and docs say of it
+	$(BIN)/python -m benchmarks.costs
+	$(BIN)/python -m benchmarks.readme
 
 clean:  ## remove everything that make made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

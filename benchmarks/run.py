@@ -1,77 +1,90 @@
-"""Measures single refreshes beside a bare table job, in turn in one run, and prints ratios.
+"""Measures hitless beside C in one run: prints a table, writes results.json and a plot. ``make bench`` runs it.
 
-The bare job is what no implementation can go below in Python: two tables filled by slices of a
-memoryview and linked by one store each. hitless does that, and plans, orders, encodes commands,
-runs them through the queue of the in-memory machine, and waits. No DMA, no checks.
+Exit status 1: the run is void, because C was slower than it has to be, or the two did not agree on a word.
 """
 
 import argparse
-import random
-import statistics
-import time
-from array import array
+import gc
+import sys
+from pathlib import Path
 
-from benchmarks import checker
-from benchmarks.guests import GIB, open_domain
-from hitless.guest_memfd.backing import GUEST, HOST
+from rich.console import Console
 
+from benchmarks import plot, results
+from benchmarks.baseline import Baseline
+from benchmarks.suite import CURVE, NAMES, Options, memories, rows
+from benchmarks.validity import void
+from hitless.errors import HitlessError
 
-def bare_job():
-    """Cut 1G -> 2M -> 4K with nothing around it."""
-    memory = memoryview(bytearray(1 << 16)).cast("Q")
-    rows = [array("Q", range(base, base + 512 * step, step)) for base, step in ((0, 1 << 21), (0, 1 << 12))]
-
-    def job():
-        memory[512:1024] = memoryview(rows[0])
-        memory[1024:1536] = memoryview(rows[1])
-        memory[512] = 1024
-        memory[0] = 512
-        memory[1025] = 7
-
-    return job
+HERE = Path(__file__).parent
 
 
-def timed(job, *arguments):
-    """Nanoseconds of one call."""
-    begun = time.perf_counter_ns()
-    job(*arguments)
-    return time.perf_counter_ns() - begun
+def asked(arguments):
+    """The options of a command line, and where results go."""
+    normal = Options()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.splitlines()[0])
+    parser.add_argument("jobs", nargs="*", metavar="JOB", help=f"only these: {', '.join(NAMES)}")
+    parser.add_argument("--format", action="append", choices=normal.formats, help="only this; may be repeated")
+    parser.add_argument("--gigabytes", type=int, default=normal.gigabytes, help="of the guest [%(default)s]")
+    parser.add_argument("--conversions", type=int, default=normal.conversions, help="in one refresh [%(default)s]")
+    parser.add_argument("--mapped", type=int, default=normal.mapped, help="GiB that are mapped [%(default)s]")
+    parser.add_argument("--iovas", type=int, default=normal.iovas, help="that are translated [%(default)s]")
+    parser.add_argument("--curve-to", type=int, default=CURVE[-1], help="conversions where curves end [%(default)s]")
+    parser.add_argument("--checked", type=int, default=normal.checked, help="conversions to check [%(default)s]")
+    parser.add_argument("--samples", type=int, default=normal.samples, help="single conversions [%(default)s]")
+    parser.add_argument("--repetitions", type=int, default=normal.repetitions, help="at most [%(default)s]")
+    parser.add_argument("--seconds", type=float, default=normal.budget, help="a job, then no more [%(default)s]")
+    parser.add_argument("--into", type=Path, default=HERE, help="folder for results.json and results.svg")
+    parser.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
+    found = parser.parse_args(arguments)
+    if unknown := set(found.jobs) - set(NAMES):
+        parser.error(f"no such job: {', '.join(sorted(unknown))}")
+    options = Options(
+        jobs=tuple(found.jobs) or NAMES,
+        formats=tuple(found.format or normal.formats),
+        gigabytes=found.gigabytes,
+        conversions=found.conversions,
+        mapped=found.mapped,
+        iovas=found.iovas,
+        curve=tuple(count for count in CURVE if count <= found.curve_to),
+        repetitions=found.repetitions,
+        budget=found.seconds,
+        checked=found.checked,
+        samples=found.samples,
+    )
+    return options, found.into, not found.no_memory
 
 
-def refreshes(gigabytes):
-    """Measure single refreshes, and print one line a vendor and case."""
-    rng, bare = random.Random(0), bare_job()
-    for _ in range(1000):
-        bare()
-    print(f"{'vendor':<10}{'case':<8}{'samples':>8}{'median us':>11}{'bare us':>9}{'ratio':>7}{'spread of ratio':>18}")
-    for name in ("amd", "intel", "arm_smmu"):
-        guest = open_domain(name, gigabytes)
-        pages = [i * GIB + rng.randrange(GIB >> 12) * 4096 for i in range(gigabytes)]
-        for case, owner in (("1G", GUEST), ("split", HOST)):
-            pairs = [(timed(guest.convert, [(page, page + 4096)], owner), timed(bare)) for page in pages]
-            base = statistics.median(b for _, b in pairs)
-            ratios = sorted(a / base for a, _ in pairs)
-            median = statistics.median(a for a, _ in pairs)
-            quarter = len(ratios) // 4
-            spread = f"{ratios[quarter]:.0f} to {ratios[-quarter - 1]:.0f}"
-            print(
-                f"{name:<10}{case:<8}{len(pairs):>8}{median / 1e3:>11.1f}{base / 1e3:>9.2f}"
-                f"{statistics.median(ratios):>7.0f}{spread:>18}"
-            )
-
-
-def main():
-    """Measure what was asked for: all of it, if nothing was."""
-    parser = argparse.ArgumentParser(description="Measures refreshes and the checker.")
-    parser.add_argument("only", nargs="*", metavar="refresh|checker", help="only these (default: both)")
-    parser.add_argument("--gigabytes", type=int, default=64, help="size of the guest; leaves of 1 GiB to cut")
-    parser.add_argument("--pages", type=int, nargs="*", default=checker.PAGES, help="conversions in plans to check")
-    asked = parser.parse_args()
-    if not asked.only or "refresh" in asked.only:
-        refreshes(asked.gigabytes)
-    if not asked.only or "checker" in asked.only:
-        checker.main(asked.gigabytes, asked.pages)
+def main(arguments=None):
+    """Measure what was asked for; the exit status."""
+    options, into, with_memory = asked(arguments)
+    console = Console(stderr=True)
+    baseline = Baseline.load()
+    gc.freeze()
+    found = []
+    for row in rows(baseline, options, console.print):
+        found.append(row)
+        ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f} times C"
+        console.print(f"{row['format']:<20}{row['job']:<16}{row['case']:<16}{ratio}", highlight=False)
+    results.aim(found)
+    problems = void(found)
+    taken = memories(baseline, options) if with_memory else []
+    ramps = sorted(row["ramp_gb_s"] for row in found if "ramp_gb_s" in row)
+    host = results.machine(ramps[len(ramps) // 2] if ramps else None)
+    into.mkdir(parents=True, exist_ok=True)
+    document = results.document(found, taken, problems, host)
+    results.write(document, into / "results.json")
+    (into / "results.svg").write_text(plot.drawn(document), encoding="utf-8")
+    results.print_table(found)
+    results.print_memory(taken)
+    for problem in problems:
+        console.print(f"[bold red]VOID[/] {problem}", highlight=False)
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        sys.exit(main())
+    except HitlessError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_status)

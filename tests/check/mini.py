@@ -327,6 +327,10 @@ class TinyMemory:
             self.store(pa, new)
         return found
 
+    def exchange(self, pas: U64Array, expected: U64Array, new: U64Array) -> U64Array:
+        triples = zip(pas.tolist(), expected.tolist(), new.tolist(), strict=True)
+        return np.array([self.compare_exchange(*each) for each in triples], dtype=np.uint64)
+
     def gather(self, pas: U64Array) -> U64Array:
         return np.array([self.load(int(pa)) for pa in pas.flat], dtype=np.uint64).reshape(pas.shape)
 

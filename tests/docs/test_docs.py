@@ -17,6 +17,7 @@ characters of one line. ``console status=2`` says that the last command of the b
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -237,7 +238,7 @@ def test_sh_blocks(block):
     subprocess.run(["sh", "-n"], input=block.text, text=True, check=True)
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for line in block.text.splitlines():
-        words = line.split("#")[0].split()
+        words = shlex.split(line, comments=True)
         if words[:1] == ["make"]:
             named = {word for word in words[1:] if "=" not in word and not word.startswith("-")}
             assert named <= targets, f"{block}: {line!r} names no target: {sorted(named - targets)}"

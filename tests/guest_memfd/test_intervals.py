@@ -1,8 +1,9 @@
 """The interval map against a plain list with one value per place."""
 
 import random
-from itertools import groupby
+from itertools import groupby, pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -176,3 +177,87 @@ def test_many_scattered_pages():
         found.set(page, page + 1, 1)
     assert found == IntervalMap(1, 2**24)
     assert found.transitions == [(0, 1)]
+
+
+# -- many at once
+
+VALUES = st.integers(0, 2)
+
+
+@st.composite
+def batches(draw):
+    """Sorted, disjoint ranges, some of them adjacent, each with a value."""
+    cuts = sorted(draw(st.sets(st.integers(0, END), max_size=24)))
+    pairs = [pair for pair in pairwise(cuts) if draw(st.booleans())]
+    return [(*pair, draw(VALUES)) for pair in pairs]
+
+
+def words(values) -> np.ndarray:
+    """A uint64 array."""
+    return np.array(list(values), dtype=np.uint64)
+
+
+@pytest.mark.parametrize("one_by_one", [0, 10**9])
+@given(sets=SETS, batch=batches(), single=st.none() | VALUES)
+def test_many_ranges_are_set_as_one_after_the_other(one_by_one, sets, batch, single):
+    """A batch gives each of its ranges its value, or all of them one, and what is equal is one run."""
+    found, model = play(sets)
+    for start, end, value in batch:
+        model[start:end] = [value if single is None else single] * (end - start)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intervals, "_ONE_BY_ONE", one_by_one)
+        columns = [words(each) for each in zip(*batch, strict=True)] if batch else [words([])] * 3
+        found.set_many(*columns[:2], columns[2] if single is None else single)
+    assert found.transitions == [(start, value) for start, _, value in model_runs(model, 0, END)]
+
+
+@pytest.mark.parametrize("one_by_one", [0, 10**9])
+@given(sets=SETS, span=spans(), places=st.lists(st.integers(0, END - 1)))
+def test_columns_are_the_runs(one_by_one, sets, span, places):
+    """Columns, counts, and the runs at many places say what the scalar questions say."""
+    found, model = play(sets)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intervals, "_ONE_BY_ONE", one_by_one)
+        starts, values = found.columns(*span)
+        ends, at = found.runs_at(words(places))
+        assert found.get_many(words(places)).tolist() == [model[place] for place in places]
+    expected = model_runs(model, *span)
+    assert list(zip(starts.tolist(), values.tolist(), strict=True)) == [(low, value) for low, _, value in expected]
+    assert found.count(*span) == len(expected)
+    assert list(zip(ends.tolist(), at.tolist(), strict=True)) == [
+        (found.run(place)[1], model[place]) for place in places
+    ]
+
+
+@given(SETS, batches(), batches())
+def test_a_copy_shares_nothing_that_changes(sets, one, other):
+    """Batches set in a map and in its copy do not meet, whoever is first."""
+    found, model = play(sets)
+    twin, changed = found.copy(), list(model)
+    for each, values, batch in ((twin, changed, one), (found, model, other)):
+        for start, end, value in batch:
+            values[start:end] = [value] * (end - start)
+        if batch:
+            each.set_many(*(words(column) for column in zip(*batch, strict=True)))
+    assert [found.get(at) for at in range(END)] == model
+    assert [twin.get(at) for at in range(END)] == changed
+
+
+def test_columns_that_were_handed_out_stay():
+    """Arrays of a map do not follow what is set later, and do not keep it from being set."""
+    found = IntervalMap(0, 16)
+    starts, values = found.columns(0, 16)
+    found.set(2, 4, 1)
+    found.set_many(words([6]), words([8]), 1)
+    assert (starts.tolist(), values.tolist()) == ([0], [0])
+    assert [start for start, _ in found.transitions] == [0, 2, 4, 6, 8]
+
+
+def test_a_batch_outside_the_space_is_refused():
+    """As a single range is; nothing has changed then."""
+    found = IntervalMap(0, 16)
+    with pytest.raises(IndexError):
+        found.set_many(words([3, 12]), words([4, 17]), 1)
+    with pytest.raises(IndexError):
+        found.get_many(words([16]))
+    assert found == IntervalMap(0, 16)

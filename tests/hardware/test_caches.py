@@ -1,6 +1,10 @@
 """What a command drops of a cache: by tag under a mask, and by stage."""
 
+import random
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hitless.hardware.caches import Cache, CachedLeaf, CachedStructure, CachedTable
 from hitless.hardware.facts import Drops, DropsStructure, Match
@@ -116,3 +120,63 @@ def test_a_run_goes_only_as_a_whole_where_the_command_says_so(first, last, gone,
     assert bool(found.leaves_at(0x15000)) is not gone
     plain = CachedLeaf(0x15000, 12, 0x5000, 3, 0, 0, 0x15000, 12, True)
     assert plain.targeted(Drops("x", first=0x15000, last=0x15FFF, whole_lg2s=frozenset({16}), leaf_match=match))
+
+
+_PIECES = (12, 16, 21)
+leaves = st.builds(
+    lambda lg2, block, leaf_lg2, pa, host: CachedLeaf(
+        block << lg2,
+        lg2,
+        pa << 12,
+        3,
+        0,
+        0,
+        block << lg2 >> max(leaf_lg2, lg2) << max(leaf_lg2, lg2),
+        max(leaf_lg2, lg2),
+        True,
+        "2",
+        None,
+        host,
+    ),
+    st.sampled_from(_PIECES),
+    st.integers(0, 5),
+    st.sampled_from(_PIECES),
+    st.integers(0, 0x420),
+    st.booleans(),
+)
+ranges = st.tuples(st.integers(0, 0x1400), st.integers(1, 0x300)).map(lambda each: (each[0] << 12, sum(each) << 12))
+actions = st.one_of(
+    st.tuples(st.just("add"), leaves),
+    st.tuples(st.just("drop"), ranges, st.sampled_from(Match)),
+    st.tuples(st.just("forget"), ranges),
+    st.tuples(st.just("evict"), st.integers(0, 9)),
+)
+
+
+@given(st.lists(actions, max_size=60))
+def test_what_is_asked_of_indexes_is_what_a_look_at_every_entry_finds(story):
+    """By piece, by leaf and by physical address; after evictions, and where several leaves lie in one place."""
+    found, plain = Cache(), []
+    for action, *told in story:
+        if action == "add":
+            found.add_leaf(told[0])
+            plain += [told[0]] if told[0] not in plain else []
+        elif action == "drop":
+            (start, end), match = told
+            drops = Drops("x", first=start, last=end - 1, leaf_match=match)
+            found.drop(drops)
+            plain = [leaf for leaf in plain if not leaf.targeted(drops)]
+        elif action == "forget":
+            start, end = told[0]
+            found.forget_pa(start, end)
+            plain = [
+                leaf for leaf in plain if not leaf.host or leaf.pa >= end or leaf.pa + (1 << leaf.size_lg2) <= start
+            ]
+        else:
+            found.size += 1000
+            found.evict(random.Random(told[0]))
+            found.size -= 1000
+            plain = [leaf for leaf in plain if leaf in found.leaves_at(leaf.start)]
+        held = [leaf for pages in found.leaves.values() for here in pages.values() for leaf in here]
+        assert sorted(held) == sorted(plain)
+        assert found.size == len(plain)

@@ -3,6 +3,7 @@
 import random
 import threading
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -290,3 +291,60 @@ def test_threads_never_share_a_block():
         thread.join()
     assert failures == []
     assert allocator.used_bytes == clean
+
+
+MANY = st.tuples(st.just("many"), st.integers(0, 40), st.sampled_from([3, 9, 12, 13]))
+FREE_MANY = st.tuples(st.just("free"), st.integers(0, 2**32), st.sampled_from([9, 12, 13]))
+ONE = st.tuples(st.just("one"), st.just(1), st.sampled_from([3, 12, 14, 16]))
+FAIL = st.tuples(st.just("fail"), st.integers(1, 50), st.just(0))
+
+
+@given(st.lists(MANY | FREE_MANY | ONE | FAIL, max_size=40))
+@settings(deadline=None)
+def test_many_at_once_are_as_many_one_by_one(steps):
+    """The same addresses in the same order, the same failures, and the same state after each step."""
+    (arena, bulk), (other, single) = (make(base=0x10_1000, size=96 * PAGE) for _ in range(2))
+    held: dict[int, list[int]] = {}
+    for what, n, size_lg2 in steps:
+        if what == "fail":
+            bulk.fail_after(n)
+            single.fail_after(n)
+        elif what == "free":
+            pas = random.Random(n).sample(held.get(size_lg2, []), len(held.get(size_lg2, [])) * (n % 5) // 4)
+            pas = [sorted(pas), sorted(pas, reverse=True), pas][n % 3]
+            held[size_lg2] = [pa for pa in held.get(size_lg2, []) if pa not in pas]
+            bulk.free_many(np.array(pas, dtype=np.uint64), size_lg2)
+            for pa in pas:
+                single.free(pa, size_lg2)
+        else:
+            found, wanted = [], []
+            try:
+                for _ in range(n):
+                    wanted.append(single.allocate(size_lg2))  # noqa: PERF401 - what there is already is given back
+            except OutOfTableMemory:
+                for pa in reversed(wanted):
+                    single.free(pa, size_lg2)
+                with pytest.raises(OutOfTableMemory):
+                    bulk.allocate_many(n, size_lg2)
+            else:
+                found = bulk.allocate_many(n, size_lg2).tolist()
+                assert found == wanted
+                held.setdefault(size_lg2, []).extend(found)
+                for pa in found:
+                    scribble(arena, pa, size_lg2)
+                    scribble(other, pa, size_lg2)
+        assert bulk.state() == single.state()
+        assert bulk.used_bytes == single.used_bytes
+    assert np.array_equal(arena.view(arena.base, arena.size // 8), other.view(arena.base, arena.size // 8))
+    assert all(bulk.in_use(pa) == single.in_use(pa) for pa in range(arena.base, arena.base + arena.size, 0x200))
+
+
+def test_many_are_freed_all_or_none():
+    """One that is not allocated, or twice there, and nothing is taken back."""
+    _, allocator = make()
+    pas = allocator.allocate_many(4)
+    state = allocator.state()
+    for bad in ([*pas.tolist(), 0x1000], [*pas.tolist(), int(pas[0])], [int(pas[0]) + 8], [1 << 40]):
+        with pytest.raises(BadFree):
+            allocator.free_many(np.array(bad, dtype=np.uint64))
+        assert allocator.state() == state

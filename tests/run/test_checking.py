@@ -4,7 +4,8 @@ import pytest
 
 from hasty import hasty_config
 from hitless.config import default_config, load_checked, open_registry
-from hitless.run import plan_conversions, run_log
+from hitless.run import run_log
+from hitless.run.plans import plan_conversions
 from hitless.units import Range
 
 M = 1 << 20

@@ -23,6 +23,10 @@ class RacingMemory:
         self.before()
         return self.arena.compare_exchange(pa, expected, new)
 
+    def exchange(self, pas: U64Array, expected: U64Array, new: U64Array) -> U64Array:
+        self.before()
+        return self.arena.exchange(pas, expected, new)
+
     def load(self, pa: int) -> int:
         return self.arena.load(pa)
 

@@ -21,7 +21,8 @@ from hitless.inspect.wording import devices_text
 from hitless.plan import Section, Step, format_step
 from hitless.refresh.levels import table_levels
 from hitless.report.build import PlanPicture, plan_page
-from hitless.run import PlannedDomain, plan_conversions, plan_on_image
+from hitless.run.images import plan_on_image
+from hitless.run.plans import PlannedDomain, plan_conversions
 from hitless.units import Range, parse_range
 
 _MEMORY = 4 << 30

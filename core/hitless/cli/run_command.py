@@ -15,7 +15,6 @@ from hitless.cli.text import plain
 from hitless.config import Backing
 from hitless.errors import BadInput
 from hitless.guest_memfd.log import LogFile, highest_end, open_log
-from hitless.report.build import run_page
 from hitless.run import Check, MachineName, Row, RunResult, run_log
 from hitless.units import align_up
 
@@ -109,6 +108,8 @@ def command(
     if json_file not in (None, "-"):
         write_json(json_file, result.as_json())
     if report_file is not None:
+        from hitless.report.build import run_page  # noqa: PLC0415 - only reports need it
+
         rows = [(_name(row, result), row.as_json(), row.picture) for row in result.rows]
         write_report(report_file, run_page(rows, Path(log).name))
     stories = [row.story for row in result.rows if row.strategy in result.deciding and row.story]

@@ -10,7 +10,7 @@ from hitless.conformance.failing import asked, fail, require
 from hitless.conformance.kit import Kit
 from hitless.errors import Refused
 from hitless.ownership import GUEST, HOST, OwnerChange, OwnerTable, Verdict
-from hitless.plan import Own, effects_of
+from hitless.plan import Own, effects_of, singles
 from hitless.units import PAGE
 
 _SPAN = 8 << 20
@@ -95,7 +95,7 @@ def _apply(at: Case, table: OwnerTable, changes: list[OwnerChange]) -> None:
     except Refused as refused:
         fail(f"{at.title}: an owner change under a device that is not trusted is refused: {refused}")
     steps = [*found.before, *found.own, *found.after]
-    owns = [step for step in effects_of(steps) if isinstance(step, Own)]
+    owns = [step for step in effects_of(singles(steps)) if isinstance(step, Own)]
     for own in owns:
         table.apply(own)
     if not owns:

@@ -1,10 +1,13 @@
 """Backing: which physical page an offset has while the host, or the guest, owns it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+import numpy as np
 from attrs import define, field
 
+from hitless.bits import U64Array
+from hitless.columns import Ranges, words
 from hitless.errors import BadInput
 from hitless.units import PAGE, PAGE_LG2, align_up
 
@@ -22,8 +25,14 @@ class Backing(Protocol):
     def pa(self, offset: int, owner: int) -> int:
         """Physical address of an offset while ``owner`` owns it."""
 
-    def runs(self, start: int, end: int, owner: int) -> Iterator[tuple[int, int, int]]:
+    def runs(self, start: int, end: int, owner: int) -> Iterable[tuple[int, int, int]]:
         """Physically contiguous runs (start, end, pa) of an offset range with one owner."""
+
+    def pas(self, offsets: U64Array, owners: U64Array) -> U64Array:
+        """:meth:`pa` of many offsets, each with its owner."""
+
+    def pieces(self, owner: int) -> Ranges | None:
+        """The offset ranges, sorted, in each of which an owner's memory is physically contiguous; None: in no order."""
 
     def pools(self) -> list[tuple[int, int, int]]:
         """The physical pools: (start, end, owner that they serve; -1 both)."""
@@ -40,8 +49,14 @@ class InPlace:
     def pa(self, offset: int, owner: int) -> int:
         return self.base_pa + offset
 
-    def runs(self, start: int, end: int, owner: int) -> Iterator[tuple[int, int, int]]:
-        yield start, end, self.base_pa + start
+    def runs(self, start: int, end: int, owner: int) -> Iterable[tuple[int, int, int]]:
+        return ((start, end, self.base_pa + start),)
+
+    def pas(self, offsets: U64Array, owners: U64Array) -> U64Array:
+        return offsets + np.uint64(self.base_pa)
+
+    def pieces(self, owner: int) -> Ranges | None:
+        return Ranges.of([(0, self.size)])
 
     def pools(self) -> list[tuple[int, int, int]]:
         return [(self.base_pa, self.base_pa + self.size, -1)]
@@ -59,8 +74,14 @@ class Separate:
     def pa(self, offset: int, owner: int) -> int:
         return (self.shared_pa if owner == HOST else self.private_pa) + offset
 
-    def runs(self, start: int, end: int, owner: int) -> Iterator[tuple[int, int, int]]:
-        yield start, end, self.pa(start, owner)
+    def runs(self, start: int, end: int, owner: int) -> Iterable[tuple[int, int, int]]:
+        return ((start, end, (self.shared_pa if owner == HOST else self.private_pa) + start),)
+
+    def pas(self, offsets: U64Array, owners: U64Array) -> U64Array:
+        return offsets + np.where(owners == HOST, np.uint64(self.shared_pa), np.uint64(self.private_pa))
+
+    def pieces(self, owner: int) -> Ranges | None:
+        return Ranges.of([(0, self.size)])
 
     def pools(self) -> list[tuple[int, int, int]]:
         private, shared = self.private_pa, self.shared_pa
@@ -96,6 +117,21 @@ class Scattered:
             return
         for at in range(start, end, PAGE):
             yield at, min(at + PAGE, end), self.pa(at, owner)
+
+    def pas(self, offsets: U64Array, owners: U64Array) -> U64Array:
+        pages = self.size >> PAGE_LG2
+        found = offsets + np.uint64(self.private_pa)
+        shared = np.flatnonzero(owners == HOST)
+        if pages > 1 << 32:  # a product does not fit in a word
+            found[shared] = words(self.pa(offset, HOST) for offset in offsets[shared].tolist())
+            return found
+        moved = (offsets[shared] >> np.uint64(PAGE_LG2)) * np.uint64(self._step) % np.uint64(pages)
+        within = offsets[shared] % np.uint64(PAGE)
+        found[shared] = (moved << np.uint64(PAGE_LG2)) + within + np.uint64(self.shared_pa)
+        return found
+
+    def pieces(self, owner: int) -> Ranges | None:
+        return None if owner == HOST else Ranges.of([(0, self.size)])
 
     def pools(self) -> list[tuple[int, int, int]]:
         return Separate(self.private_pa, self.shared_pa, self.size).pools()

@@ -1,7 +1,9 @@
 """The CPU's side as a notifier: KVM's page tables, as far as the order across notifiers is concerned."""
 
+import numpy as np
 from attrs import define, field
 
+from hitless.columns import Ranges
 from hitless.guest_memfd.conversion import Conversion
 from hitless.guest_memfd.intervals import IntervalMap
 from hitless.plan import Plan
@@ -25,11 +27,11 @@ class CpuMapping:
 
     name: str = "cpu"
     _mapped: IntervalMap = field(factory=lambda: IntervalMap(0, 1 << 52))
-    _closed: list[tuple[int, int]] = field(factory=list)
+    _closed: dict[int, Conversion] = field(factory=dict)
 
     def fault(self, start: int, end: int) -> bool:
         """Map a range on a vCPU's access; False while it is in conversion."""
-        if any(start < b and a < end for a, b in self._closed):
+        if any(conversion.meets(start, end) for conversion in self._closed.values()):
             return False
         self._mapped.set(start >> PAGE_LG2, end >> PAGE_LG2, 1)
         return True
@@ -43,8 +45,13 @@ class CpuMapping:
 
     def isolate(self, conversion: Conversion) -> None:
         """Zap (kvm_unmap_gfn_range): vCPUs fault until the owner has changed."""
-        for start, end in conversion.ranges:
-            self._closed.append((start, end))
+        self._closed[conversion.number] = conversion
+        ranges = conversion.ranges
+        if isinstance(ranges, Ranges):
+            pages = ranges.start >> np.uint64(PAGE_LG2), (ranges.last >> np.uint64(PAGE_LG2)) + np.uint64(1)
+            self._mapped.set_many(*pages, 0)
+            return
+        for start, end in ranges:
             self._mapped.set(start >> PAGE_LG2, end >> PAGE_LG2, 0)
 
     def own(self, conversion: Conversion) -> None:
@@ -52,8 +59,7 @@ class CpuMapping:
 
     def refresh(self, conversion: Conversion) -> None:
         """Faults may map the range again, with what guest_memfd holds now."""
-        for each in conversion.ranges:
-            self._closed.remove(each)
+        del self._closed[conversion.number]
 
     def cancel(self, conversion: Conversion) -> None:
         """Nothing was prepared."""

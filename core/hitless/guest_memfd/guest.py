@@ -4,26 +4,55 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
-from typing import NamedTuple
+from typing import TypeAlias
 
+import numpy as np
 from attrs import define, field
 
+from hitless.bits import U64Array
+from hitless.columns import Ranges
 from hitless.errors import BadInput, HitlessError, OwnerChangeRefused
+from hitless.guest_memfd import many
 from hitless.guest_memfd.backing import GUEST, HOST, Backing
 from hitless.guest_memfd.conversion import ChangeRun, Conversion
 from hitless.guest_memfd.intervals import IntervalMap
 from hitless.guest_memfd.notifier import Notifier, Prepared, Watcher
+from hitless.guest_memfd.runs import GuestRun, GuestRuns
 from hitless.guest_memfd.slots import Slots
 from hitless.units import PAGE, PAGE_LG2, align_down, align_up, joined, size_text
 
+RangesLike: TypeAlias = Iterable[tuple[int, int]] | U64Array
+"""Half-open ranges, or an array with a row (start, end) for each."""
+MANY = 16
+"""From so many ranges, or pieces of one, on, a conversion is worked out as columns."""
 
-class GuestRun(NamedTuple):
-    """Guest memory ``[start, end)`` (GPA) with one owner, physically contiguous from ``pa`` on."""
 
-    start: int
-    end: int
-    owner: int
-    pa: int
+def near(ranges: Sequence[tuple[int, int]], start: int, end: int) -> Iterable[tuple[int, int]]:
+    """Sorted ranges without those that, among many, lie outside of a range."""
+    if type(ranges) is not Ranges or start >= end:
+        return ranges
+    first = int(np.searchsorted(ranges.last, np.uint64(start)))
+    return ranges[first : int(np.searchsorted(ranges.start, np.uint64(end - 1), "right"))]
+
+
+def _parts(start: int, end: int, conversion: Conversion) -> list[tuple[int, int, int | None]]:
+    """A GPA range by the owner that a conversion gives it; None: it leaves it alone."""
+    parts: list[tuple[int, int, int | None]] = []
+    at = start
+    for a, b in near(conversion.ranges, start, end):
+        if a >= end:
+            break
+        if b <= at:
+            continue
+        if at < a:
+            parts.append((at, a, None))
+            at = a
+        stop = min(b, end)
+        parts.append((at, stop, conversion.owner))
+        at = stop
+    if at < end:
+        parts.append((at, end, None))
+    return parts
 
 
 def _agree(conversion: Conversion) -> None:
@@ -54,6 +83,7 @@ class GuestMemfd:
     held: list[ChangeRun] = field(factory=list)
     page_size: int = PAGE
     _owners: IntervalMap = field(init=False)
+    _entered: int = 0
     _gate: threading.Condition = field(factory=threading.Condition)
     _busy: list[tuple[int, int]] = field(factory=list)
     _numbers: Iterator[int] = field(factory=lambda: count(1))
@@ -65,6 +95,7 @@ class GuestMemfd:
 
     def set_owner(self, start: int, end: int, owner: int) -> None:
         """Enter an owner without a conversion: the state at the guest's start."""
+        self._entered += 1
         for a, b, offset in self.slots.inside(start, end):
             self._owners.set(offset >> PAGE_LG2, offset + b - a >> PAGE_LG2, owner)
 
@@ -92,33 +123,35 @@ class GuestMemfd:
 
     def runs(self, start: int, end: int, conversion: Conversion | None = None) -> Iterator[GuestRun]:
         """Guest memory of a GPA range, in order; as it will be after a conversion, if one is given."""
-        at = start
-        for a, b in () if conversion is None else conversion.ranges:
-            if a >= end:
-                break
-            if b <= at:
-                continue
-            if at < a:
-                yield from self._runs(at, a, None)
-                at = a
-            stop = min(b, end)
-            yield from self._runs(at, stop, conversion.owner if conversion else None)
-            at = stop
-        if at < end:
-            yield from self._runs(at, end, None)
+        return self._runs(((start, end, None),) if conversion is None else _parts(start, end, conversion))
 
-    def _runs(self, start: int, end: int, owner: int | None) -> Iterator[GuestRun]:
-        for a, b, offset in self.slots.inside(start, end):
-            shift = a - offset
-            first, last = offset >> PAGE_LG2, align_up(offset + b - a, PAGE_LG2) >> PAGE_LG2
-            owned = [(first, last, owner)] if owner is not None else self._owners.runs(first, last)
-            for x, y, who in owned:
-                for s, e, pa in self.backing.runs(x * PAGE, y * PAGE, who):
-                    yield GuestRun(s + shift, e + shift, who, pa)
+    def _runs(self, parts: Iterable[tuple[int, int, int | None]]) -> Iterator[GuestRun]:
+        """Guest memory of GPA ranges (start, end, owner that it shall have; None: that it has)."""
+        backed, owners, inside = self.backing.runs, self._owners.runs, self.slots.inside
+        for start, end, owner in parts:
+            for a, b, offset in inside(start, end):
+                shift = a - offset
+                first, last = offset >> PAGE_LG2, -(-(offset + b - a) >> PAGE_LG2)
+                for x, y, who in owners(first, last) if owner is None else ((first, last, owner),):
+                    for s, e, pa in backed(x << PAGE_LG2, y << PAGE_LG2, who):
+                        yield GuestRun(s + shift, e + shift, who, pa)
+
+    def columns(self, start: int, end: int, conversion: Conversion | None = None) -> GuestRuns:
+        """What :meth:`runs` gives of a range of whole pages, as columns."""
+        owners = self._owners
+        if conversion is not None:
+            after = conversion.after
+            owners = self._after(Ranges.each(conversion.ranges), conversion.owner) if after is None else after
+        return many.runs(self.slots, self.backing, owners, start, end)
+
+    def _after(self, ranges: Ranges, owner: int) -> IntervalMap:
+        after = self._owners.copy()
+        many.enter(after, self.slots, ranges, owner)
+        return after
 
     # -- conversions
 
-    def convert(self, ranges: Iterable[tuple[int, int]], owner: int) -> Conversion | None:
+    def convert(self, ranges: RangesLike, owner: int) -> Conversion | None:
         """Convert GPA ranges to an owner, in all notifiers; None if nothing had to change.
 
         Raises:
@@ -139,7 +172,7 @@ class GuestMemfd:
                 self._gate.notify_all()
         return conversion
 
-    def plan(self, ranges: Iterable[tuple[int, int]], owner: int) -> list[Prepared]:
+    def plan(self, ranges: RangesLike, owner: int) -> list[Prepared]:
         """The plans that a conversion would carry out; changes nothing."""
         conversion = self._conversion(self._checked(ranges), owner)
         if conversion is None:
@@ -149,7 +182,7 @@ class GuestMemfd:
             notifier.cancel(conversion)
         return prepared
 
-    def conversion(self, ranges: Iterable[tuple[int, int]], owner: int) -> Conversion | None:
+    def conversion(self, ranges: RangesLike, owner: int) -> Conversion | None:
         """What a conversion would change: owners and physicals; None if nothing."""
         return self._conversion(self._checked(ranges), owner)
 
@@ -163,14 +196,25 @@ class GuestMemfd:
     def quiet(self, start: int = 0, end: int = 0) -> Iterator[None]:
         """Owners stand still, and no conversion is under way in the range: for map, unmap and merge beside them."""
         with self._gate:
-            while any(a < end and start < b for a, b in self._busy):
+            while self._is_busy(start, end):
                 self._gate.wait()
             yield
 
-    def _checked(self, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    def _is_busy(self, start: int, end: int) -> bool:
+        """Whether a conversion under way stores to an entry that translates some of the range."""
+        return bool(self._busy) and any(a < end and start < b for a, b in self._busy)
+
+    def _checked(self, ranges: RangesLike) -> Sequence[tuple[int, int]]:
+        if type(ranges) is Ranges or isinstance(ranges, np.ndarray):
+            columns = Ranges.each(ranges)
+            if len(columns) >= MANY:
+                return self._checked_columns(columns.ordered())
+            ranges = list(columns)
         found = sorted(ranges)
+        if len(found) >= MANY and all(start < end for start, end in found):
+            return self._checked_columns(Ranges.of(found))
         for start, end in found:
-            if (start | end) % self.page_size or start >= end:
+            if start >= end or (start | end) % self.page_size:
                 raise BadInput(f"range [{start:#x}, {end:#x}) is not one of whole {size_text(self.page_size)} pages")
             if not self.slots.contains(start, end):
                 raise BadInput(
@@ -180,20 +224,44 @@ class GuestMemfd:
                 )
         return found
 
+    def _checked_columns(self, ranges: Ranges) -> Ranges:
+        wrong = many.unfit(self.slots, ranges, self.page_size)
+        if len(wrong):
+            self._checked([ranges[int(wrong[0])]])
+        return ranges.joined()
+
+    def _in_pieces(self, ranges: Iterable[tuple[int, int]]) -> bool:
+        """Whether ranges, few as they are, have many owners or lie in many places."""
+        pieces = 0
+        for start, end in ranges:
+            if end - start >= MANY * PAGE:
+                if self.backing.pieces(HOST) is None:
+                    return True
+                for a, b, offset in self.slots.inside(start, end):
+                    pieces += self._owners.count(offset >> PAGE_LG2, offset + b - a >> PAGE_LG2)
+        return pieces >= MANY
+
     def _conversion(self, ranges: Sequence[tuple[int, int]], owner: int) -> Conversion | None:
         """Owners and physicals of what really changes."""
+        if type(ranges) is Ranges or self._in_pieces(ranges):
+            changes = many.changes(self.slots, self.backing, self._owners, Ranges.each(ranges).joined(), owner)
+            if changes is None:
+                return None
+            changed, found = changes
+            after = self._after(changed, owner)
+            return Conversion(next(self._numbers), changed, owner, found, after=after, entered=self._entered)
         runs = []
         for start, end in ranges:
-            for old in self._runs(start, end, None):
+            for old in self._runs(((start, end, None),)):
                 if old.owner == owner:
                     continue
-                runs += [
-                    ChangeRun(new.start, new.end, old.owner, owner, old.pa + new.start - old.start, new.pa)
-                    for new in self._runs(old.start, old.end, owner)
-                ]
+                shift = old.pa - old.start
+                for a, b, _, pa in self._runs(((old.start, old.end, owner),)):
+                    runs.append(ChangeRun(a, b, old.owner, owner, a + shift, pa))
         if not runs:
             return None
-        return Conversion(next(self._numbers), tuple(joined((r.start, r.end) for r in runs)), owner, tuple(runs))
+        spans = tuple(joined([(run.start, run.end) for run in runs]) if len(runs) > 1 else [runs[0][:2]])
+        return Conversion(next(self._numbers), spans, owner, tuple(runs))
 
     def _admit(self, ranges: Sequence[tuple[int, int]], owner: int) -> tuple[Conversion, tuple[int, int]] | None:
         """Prepare, as soon as no conversion under way stores to a common entry."""
@@ -204,7 +272,7 @@ class GuestMemfd:
                     return None
                 prepared = self._prepare(conversion)
                 span = self._span(conversion, prepared)
-                if not any(a < span[1] and span[0] < b for a, b in self._busy):
+                if not self._is_busy(*span):
                     self._busy.append(span)
                     return conversion, span
                 for notifier in reversed(self.notifiers):
@@ -228,7 +296,9 @@ class GuestMemfd:
     def _span(self, conversion: Conversion, prepared: Sequence[Prepared]) -> tuple[int, int]:
         start = align_down(conversion.ranges[0][0], self.hunk_lg2)
         end = align_up(conversion.ranges[-1][1], self.hunk_lg2)
-        return min([start, *(p.span[0] for p in prepared)]), max([end, *(p.span[1] for p in prepared)])
+        for each in prepared:
+            start, end = min(start, each.span[0]), max(end, each.span[1])
+        return start, end
 
     def _change_owners(self, conversion: Conversion) -> None:
         """Raises OwnerChangeRefused: the host, or a notifier's firmware, has not done all of it."""
@@ -236,6 +306,19 @@ class GuestMemfd:
             raise OwnerChangeRefused(conversion.refused[0])
         self.authority(conversion)
         conversion.done = conversion.ranges
+
+    def _enter(self, conversion: Conversion) -> None:
+        """Enter the owners of what is done."""
+        after, conversion.after = conversion.after, None
+        if after is not None and conversion.complete:
+            if conversion.entered == self._entered:
+                self._owners = after  # nothing else has changed meanwhile
+            else:
+                many.enter(self._owners, self.slots, Ranges.each(conversion.ranges), conversion.owner)
+            self._entered += 1
+            return
+        for start, end in conversion.done:
+            self.set_owner(start, end, conversion.owner)
 
     def _carry_out(self, conversion: Conversion) -> None:
         """Isolate everywhere; change owners; refresh everywhere, whatever the owner change did."""
@@ -250,8 +333,7 @@ class GuestMemfd:
             refusal = error
             conversion.done = tuple(joined(error.done))
         with self._gate:
-            for start, end in conversion.done:
-                self.set_owner(start, end, conversion.owner)
+            self._enter(conversion)
         for notifier in self.notifiers:
             notifier.own(conversion)
         for notifier in self.notifiers:

@@ -1,10 +1,13 @@
 """Memory slots: which guest physical addresses are memory, and where in the guest_memfd they lie."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from itertools import pairwise
 
 from attrs import frozen
 
+from hitless.bits import U64Array
+from hitless.columns import Ranges, words
 from hitless.errors import BadInput
 from hitless.units import PAGE, SPACE
 
@@ -46,17 +49,26 @@ class Slots:
                 if start + size > after:
                     raise BadInput(f"slots overlap at {what} {after:#x}", do="give every page to one slot")
 
+    @cached_property
+    def columns(self) -> tuple[Ranges, U64Array]:
+        """The slots' guest physical ranges, in order, and the offset of each."""
+        return Ranges.of((slot.gpa, slot.end) for slot in self.slots), words(slot.offset for slot in self.slots)
+
     @property
     def size(self) -> int:
         """Bytes of the guest_memfd: the end of the highest offset."""
         return max((slot.offset + slot.size for slot in self.slots), default=0)
 
-    def inside(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    def inside(self, start: int, end: int) -> list[tuple[int, int, int]]:
         """The parts of a GPA range that are memory: (start, end, offset of start)."""
+        found = []
         for low, high, offset in self._bounds:
+            if low <= start and end <= high:  # all of it: nearly every range
+                return [(start, end, offset + start - low)] if start < end else []
             if start < high and low < end:
                 a = max(start, low)
-                yield a, min(end, high), offset + a - low
+                found.append((a, min(end, high), offset + a - low))
+        return found
 
     def offset(self, gpa: int) -> int | None:
         """The offset of a guest physical address; None outside every slot."""
@@ -67,8 +79,8 @@ class Slots:
 
     def contains(self, start: int, end: int) -> bool:
         """Whether all of a GPA range is memory, in one slot or in adjacent ones."""
-        return sum(b - a for a, b, _ in self.inside(start, end)) == end - start
+        return sum([b - a for a, b, _ in self.inside(start, end)]) == end - start
 
     def touches(self, start: int, end: int) -> bool:
         """Whether any of a GPA range is memory."""
-        return next(self.inside(start, end), None) is not None
+        return bool(self.inside(start, end))

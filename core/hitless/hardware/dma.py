@@ -6,6 +6,7 @@ all steps; each completes now or later, and is judged when it completes.
 
 import random
 from collections.abc import Callable, Sequence
+from itertools import chain, islice
 from typing import NamedTuple
 
 from attrs import define, field
@@ -16,7 +17,7 @@ from hitless.hardware.caches import CachedLeaf
 from hitless.hardware.translator import Attachment, Translated
 from hitless.hardware.unit import Request, Unit
 from hitless.pagetable import PageFormat
-from hitless.refresh.changes import Changes
+from hitless.refresh.changes import Stages
 
 _LATER = 0.3
 _NEAR = 0.7
@@ -55,10 +56,11 @@ class Lane(NamedTuple):
     attachment: Attachment
 
 
-def near(changes: Changes, fmt: PageFormat) -> list[tuple[int, int]]:
+def near(changes: Stages, fmt: PageFormat) -> list[tuple[int, int]]:
     """The spans of the leaves and tables that a plan changes first, where DMA is most likely to notice."""
     levels, found = fmt.levels, []
-    for change in [*changes.resize, *changes.cut, *changes.merge, *changes.wipe, *changes.place][:_NEAR_SPANS]:
+    stages = (changes.resize, changes.cut, changes.merge, changes.wipe, changes.place)
+    for change in islice(chain.from_iterable(stages), _NEAR_SPANS):
         level = levels[change.level]
         lo = level.lo if change.kind in ("cut", "merge", "resize") or (change.old and change.kind == "wipe") else 0
         lo = lo if lo > levels[0].lo else level.lo + level.bits

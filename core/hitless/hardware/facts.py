@@ -3,13 +3,16 @@
 The running model and the checker read these declarations; walker, caches and queues are core's. So
 a vendor's claims can be tested, and a reader can look each of them up: every declaration carries
 the id of the fact that it rests on.
+
+What a command does is made once per command, so it is slotted and unfrozen (a frozen attrs class costs twice as much to
+make); nobody changes it.
 """
 
 from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple, Protocol, TypeAlias
 
-from attrs import frozen
+from attrs import define, frozen
 
 from hitless.bits import Layout
 from hitless.refresh.commands import Encoder, Words
@@ -27,7 +30,7 @@ class Match(Enum):
     LEAF_OVERLAPS = "every cached piece of a leaf that overlaps the range"
 
 
-@frozen
+@define(unsafe_hash=True)
 class Drops:
     """What a command targets, once the wait behind it completes.
 
@@ -74,7 +77,7 @@ class Drops:
         return self.tag is None or (self.tag ^ tag) & self.tag_mask == 0
 
 
-@frozen
+@define(unsafe_hash=True)
 class DropsStructure:
     """Cached structures that a command targets, once the wait behind it completes.
 
@@ -96,7 +99,7 @@ class DropsStructure:
     tag_mask: int = -1
 
 
-@frozen
+@define(unsafe_hash=True)
 class Completes:
     """A wait: what it writes, and what it drains before.
 
@@ -113,7 +116,7 @@ class Completes:
     drains_writes: bool = True
 
 
-@frozen
+@define(unsafe_hash=True)
 class Illegal:
     """A command that hardware refuses; the queue stops and the unit reports it."""
 
@@ -121,7 +124,7 @@ class Illegal:
     why: str
 
 
-@frozen
+@define(unsafe_hash=True)
 class NoEffect:
     """A legal command that concerns nothing that is modelled."""
 

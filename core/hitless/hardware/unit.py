@@ -7,15 +7,19 @@ that was translated completes at some later moment, and only a wait's completion
 import random
 import threading
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
+import numpy as np
 from attrs import define, field
 
+from hitless.columns import Ranges
 from hitless.errors import HitlessError, UnitTimeout
 from hitless.hardware.facts import (
     Commands,
     Completes,
     Drops,
     DropsStructure,
+    Effect,
     Events,
     FaultRecord,
     HardwareFacts,
@@ -64,6 +68,7 @@ class Unit:
         idle: called while a wait is polled: the rest of the machine goes on.
         held: requests are held, so that it does not.
         requests: its caches and walker.
+        decode: what a command does; that of the last ones is known.
         stopped: the command that it refused, with the reason: its queue goes no further.
         completes_later: requests may go on for a while after they were translated.
     """
@@ -92,15 +97,21 @@ class Unit:
     event_tail: int = 0
     events_lost: int = 0
     requests: Translator = field(init=False)
+    decode: Callable[[Words], Sequence[Effect]] = field(init=False)
     _guest: GuestMemory | None = None
     _blocks: tuple[tuple[int, int], ...] = ()
     _sequence: int = 0
+    _entries: int = field(init=False)
+    _command_bytes: int = field(init=False)
     _lock: threading.RLock = field(factory=threading.RLock)
 
     def __attrs_post_init__(self) -> None:
         self.requests = Translator(self.facts, self.structures, self.memory, self.rng, self._report)
         if self.structure_memory is not None:
             self.requests.in_use = self.structure_memory.in_use
+        self.decode = lru_cache(self.facts.queue_entries)(self.commands.decode)
+        self._entries = self.facts.queue_entries
+        self._command_bytes = 8 * self.commands.words
 
     # -- the driver's side
 
@@ -111,21 +122,28 @@ class Unit:
             UnitTimeout: it stays full.  HitlessError: the unit refused an earlier command.
         """
         with self._lock:
-            polls = 0
-            while self._is_full():
-                polls = self._poll(polls)
-            size = self.commands.words
-            slot = self.queue_pa + self.tail % self.facts.queue_entries * size * 8
-            for i, word in enumerate(words):
-                self.memory.store(slot + 8 * i, word)
-            self.tail += 1
-            self._ring()
+            self._submit(words)
+
+    def _submit(self, words: Words) -> None:
+        polls = 0
+        while self._is_full():
+            polls = self._poll(polls)
+        at, store = self._slot(self.tail), self.memory.store
+        for word in words:
+            store(at, word)
+            at += 8
+        self.tail += 1
+        self._ring()
+
+    def _slot(self, number: int) -> int:
+        """Where a command lies, counted from the first one ever."""
+        return self.queue_pa + number % self._entries * self._command_bytes
 
     def _ring(self) -> None:
         """The doorbell: the model sees the new tail by itself."""
 
     def _is_full(self) -> bool:
-        return self.tail - self.head >= self.facts.queue_entries
+        return self.tail - self.head >= self._entries
 
     def complete(self) -> None:
         """Submit a wait and poll until its word, or a later one, has been written.
@@ -137,7 +155,7 @@ class Unit:
         with self._lock:
             self._sequence += 1
             target = self._sequence
-            self.submit(self.commands.wait(self.wait_pa, target))
+            self._submit(self.commands.wait(self.wait_pa, target))
             polls = 0
             while not self._answered(target):
                 polls = self._poll(polls)
@@ -276,10 +294,9 @@ class Unit:
         """Fetch the command at the head of the queue from memory and do it."""
         if self.head == self.tail or self.stopped is not None:
             return
-        size = self.commands.words
-        slot = self.queue_pa + self.head % self.facts.queue_entries * size * 8
-        words = tuple(self.memory.load(slot + 8 * i) for i in range(size))
-        for effect in self.commands.decode(words):
+        slot, load = self._slot(self.head), self.memory.load
+        words = tuple([load(at) for at in range(slot, slot + self._command_bytes, 8)])
+        for effect in self.decode(words):
             match effect:
                 case Drops():
                     self._drop(effect)
@@ -301,7 +318,7 @@ class Unit:
                     attachment.atc.drop(drops)
             return
         self.requests.drop(drops)
-        if drops.drains_reads is None and drops.drains_writes is None:
+        if not self.in_flight or (drops.drains_reads is None and drops.drains_writes is None):
             return
         for request in self.in_flight:
             if drops.of_tag(request.translated.tag) and request.translated.entry.targeted(drops):
@@ -310,6 +327,14 @@ class Unit:
 
     def _complete(self, wait: Completes) -> None:
         """Requests in flight that the wait drains end first; then the word is written."""
+        if self.in_flight:
+            self._drain(wait)
+        if wait.bits == 32:
+            self.memory.store32(wait.store_pa, wait.value & 0xFFFF_FFFF)
+        else:
+            self.memory.store(wait.store_pa, wait.value)
+
+    def _drain(self, wait: Completes) -> None:
         stay: list[Request] = []
         pending, self.in_flight = self.in_flight, stay
         for request in pending:
@@ -318,10 +343,6 @@ class Unit:
                 request.finish(request)
             else:
                 stay.append(request)
-        if wait.bits == 32:
-            self.memory.store32(wait.store_pa, wait.value & 0xFFFF_FFFF)
-        else:
-            self.memory.store(wait.store_pa, wait.value)
 
     def forget_pa(self, start_pa: int, end_pa: int, *, devices: bool) -> None:
         """An owner table's own invalidation by physical address: it returns when accesses in flight have ended."""
@@ -333,6 +354,25 @@ class Unit:
         pending, self.in_flight = self.in_flight, []
         for request in pending:
             if start_pa <= request.translated.pa < end_pa:
+                request.finish(request)
+            else:
+                self.in_flight.append(request)
+
+    def forget_pas(self, ranges: Ranges, *, devices: bool) -> None:
+        """:meth:`forget_pa` for many physical ranges, sorted and disjoint, at once."""
+
+        def meets(pa: int, size: int) -> bool:
+            at = int(np.searchsorted(ranges.last, np.uint64(pa)))
+            return at < len(ranges) and int(ranges.start[at]) < pa + size
+
+        for cache in self.requests.caches.values():
+            cache.forget_meeting(meets)
+        if devices:
+            for attachment in self.attachments.values():
+                attachment.atc.forget_meeting(meets)
+        pending, self.in_flight = self.in_flight, []
+        for request in pending:
+            if meets(request.translated.pa, 1):
                 request.finish(request)
             else:
                 self.in_flight.append(request)

@@ -4,19 +4,21 @@ It is a notifier of guest_memfd. Everything that it writes to a reachable table 
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import attrs
 from attrs import define, field, frozen
 
+from hitless.columns import Ranges
 from hitless.errors import HitlessError, Pinned, UnitTimeout
-from hitless.guest_memfd.conversion import ChangeRun, Conversion
-from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd
-from hitless.hardware.facts import Completes, Drops
+from hitless.guest_memfd.conversion import ChangeRun, ChangeRuns, Conversion
+from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd, near
+from hitless.hardware.facts import Drops, Effect
 from hitless.hardware.translator import Attachment
 from hitless.hardware.unit import Unit
 from hitless.hardware.vendor import Vendor
+from hitless.iommufd import many
 from hitless.iommufd.attach import Behind, attach_all, check_nesting, detach_all, found_for, ports_for
 from hitless.iommufd.ioas import Ioas
 from hitless.iommufd.layout import rules_under, runs_of, segments
@@ -34,7 +36,7 @@ from hitless.refresh.commands import Words
 from hitless.refresh.executor import Executor
 from hitless.refresh.grow import Root
 from hitless.refresh.planner import Planner, Prepared, give_back
-from hitless.refresh.target import PlanRequest, Segment
+from hitless.refresh.target import PlanRequest, Segment, Segments
 from hitless.units import PAGE_LG2, SPACE, align_down, joined
 
 
@@ -225,10 +227,12 @@ class Domain:
 
     # -- IOVAs and guest physical addresses
 
-    def iovas(self, ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    def iovas(self, ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...] | Ranges:
         """The IOVA ranges that lead into guest physical ranges."""
         if self.ioas is None:
-            return tuple(ranges)
+            return ranges if isinstance(ranges, Ranges) else tuple(ranges)
+        if isinstance(ranges, Ranges):
+            return many.iovas(self.ioas, ranges)
         return tuple(joined(each for start, end in ranges for each in self.ioas.iovas(start, end)))
 
     def owner(self, iova: int, conversion: Conversion | None) -> int | None:
@@ -262,6 +266,11 @@ class Domain:
         """What ``[start, end)`` shall map, now or after a conversion; the edges are where leaves have to end."""
         runs = runs_of(self.guest, self.ioas, start, end, conversion)
         return segments(runs, self.policy, self.default_attrs, start, end)
+
+    def segments(self, start: int, end: int, conversion: Conversion | None) -> Segments:
+        """What :meth:`layout` gives, as columns."""
+        runs = many.runs_of(self.guest, self.ioas, start, end, conversion)
+        return many.segments(runs, self.policy, self.default_attrs, start, end)
 
     @property
     def default_attrs(self) -> int:
@@ -367,7 +376,7 @@ class Domain:
         held = [
             offset
             for low, high in self.pinned
-            for start, end in conversion.ranges
+            for start, end in near(conversion.ranges, low, high)
             if low < end and start < high
             for _, _, offset in self.guest.slots.inside(max(low, start), min(high, end))
         ]
@@ -383,15 +392,18 @@ class Domain:
 
     def _request(self, conversion: Conversion, after: Conversion | None) -> PlanRequest:
         changed = conversion.done if after is None else conversion.ranges
+        segments = partial(self.segments, conversion=after) if type(conversion.runs) is ChangeRuns else None
+        wipes = self.policy.wipes
         return PlanRequest(
             self.iovas(conversion.ranges),
             lambda start, end: self.layout(start, end, after),
-            wipe_first=self.policy.wipes,
-            owed=self.iovas(changed) if self.vendor.ownership.invalidate_after and not self.policy.wipes else (),
+            wipe_first=wipes,
+            owed=self.iovas(changed) if self.vendor.ownership.invalidate_after and not wipes else (),
             merge=self.settings.merge == "at_once",
             remap=self.settings.strategy == "unmap-remap",
             owned=after is None,
             owners=DomainOwners(self, after, () if after is None else conversion.runs),
+            segments=segments,
         )
 
     def _realign(self, conversion: Conversion, prepared: Prepared) -> None:
@@ -404,12 +416,12 @@ class Domain:
             give_back(self.tables, list(prepared.changes.unlinked))
             give_back(self.tables, [*prepared.changes.unplaced, *self.performer.not_linked(prepared)])
             again = self._plan(self._request(conversion, None))
-        self.performer.run([step for _, step in again.plan.steps()], again, conversion)
+        self.performer.run(again.plan.all(), again, conversion)
         self._count(prepared)
 
     def _execute(self, prepared: Prepared) -> None:
         """All of a plan that no conversion stands behind."""
-        self.performer.run([step for _, step in prepared.plan.steps()], prepared)
+        self.performer.run(prepared.plan.all(), prepared)
         self._adopt(prepared)
 
     def _adopt(self, prepared: Prepared) -> None:
@@ -422,22 +434,30 @@ class Domain:
         self.cuts += len(changes.cut) + len(changes.cut_together)
         self.merges += len(changes.merge) + len(changes.merge_together)
 
+    def _decoder(self, unit: str) -> Callable[[Words], Sequence[Effect]]:
+        """What tells what a unit does for a command."""
+        for each in self.units:
+            if each.name == unit:
+                return each.decode
+        return self.vendor.commands.decode
+
     def covers(self, unit: str, words: Words) -> int:
-        """4K pages that an encoded command covers of the domain's own stage, as the vendor's own decoder tells."""
+        """4K pages that an encoded command covers of the domain's own stage, as its unit decodes it."""
         pages, own = 0, self.vendor.page_format.stage
-        for effect in self.vendor.commands.decode(words):
-            match effect:
-                case Drops(device=int()) if self.stage1 is not None:
-                    pass  # a nested device holds IOVAs of its guest's
-                case Drops(first=first, last=last, stages=stages) if own in stages:
-                    pages = max(pages, (last >> PAGE_LG2) - (first >> PAGE_LG2) + 1)
-                case Completes():
-                    pass
+        for effect in self._decoder(unit)(words):
+            if not isinstance(effect, Drops) or own not in effect.stages:
+                continue
+            if effect.device is not None and self.stage1 is not None:
+                continue  # a nested device holds IOVAs of its guest's
+            here = (effect.last >> PAGE_LG2) - (effect.first >> PAGE_LG2) + 1
+            pages = max(pages, here)
         return pages
 
 
-def _clipped(runs: tuple[ChangeRun, ...], ranges: tuple[tuple[int, int], ...]) -> tuple[ChangeRun, ...]:
+def _clipped(runs: Sequence[ChangeRun], ranges: Sequence[tuple[int, int]]) -> Sequence[ChangeRun]:
     """The parts of runs that lie in ranges."""
+    if isinstance(runs, ChangeRuns):
+        return many.clipped(runs, Ranges.each(ranges))
     found = []
     for run in runs:
         for start, end in ranges:

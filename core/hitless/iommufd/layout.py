@@ -30,8 +30,13 @@ def runs_of(
 ) -> Iterator[GuestRun]:
     """Guest memory of an IOVA range, in order of the IOVAs, now or after a conversion."""
     if ioas is None:
-        yield from guest.runs(start, end, conversion)
-        return
+        return guest.runs(start, end, conversion)
+    return _runs_through(guest, ioas, start, end, conversion)
+
+
+def _runs_through(
+    guest: GuestMemfd, ioas: Ioas, start: int, end: int, conversion: Conversion | None
+) -> Iterator[GuestRun]:
     for iova, gpa, size in ioas.inside(start, end):
         for run in guest.runs(gpa, gpa + size, conversion):
             yield run._replace(start=run.start + iova - gpa, end=run.end + iova - gpa)
@@ -39,39 +44,38 @@ def runs_of(
 
 def segments(runs: Iterable[GuestRun], policy: Policy, attributes: int, start: int, end: int) -> Iterator[Segment]:
     """What ``[start, end)`` shall map for runs of guest memory; the edges are where leaves have to end."""
-    at, last = start, Segment(start, start, None, 0)
-    last_owner = -1
-    for run in runs:
-        if run.start > at:
-            if last.oa is not None or last.start == last.end:
-                if last.start < last.end:
-                    yield last
-                last = Segment(at, at, None, 0)
-            last = last._replace(end=run.start)
-        oa = run.pa if policy.maps(run.owner, run.start) else None
-        if last.start < last.end and _joins(policy, last, run.start, oa, last_owner, run.owner):
-            last = last._replace(end=run.end)
-        else:
-            if last.start < last.end:
-                yield last
-            last = Segment(run.start, run.end, oa, attributes if oa is not None else 0)
-        last_owner = run.owner
-        at = run.end
+    # The segment [first, at) is under way: it maps `oa` on, the last of it for `owner`.
+    first = at = start
+    oa: int | None = None
+    owner = -1
+    for a, b, run_owner, pa in runs:
+        if a > at:
+            if oa is not None:
+                yield Segment(first, at, oa, attributes)
+                first, oa = at, None
+            at = a
+        to = pa if policy.maps(run_owner, a) else None
+        if first < at and not _joins(policy, oa, to, a - first, a, owner == run_owner):
+            yield Segment(first, at, oa, 0 if oa is None else attributes)
+            first = at
+        if first == at:
+            oa = to
+        owner, at = run_owner, b
     if at < end:
-        if last.oa is not None and last.start < last.end:
-            yield last
-            last = Segment(at, at, None, 0)
-        last = Segment(last.start, end, None, 0)
-    if last.start < last.end:
-        yield last
+        if oa is not None:
+            yield Segment(first, at, oa, attributes)
+            first, oa = at, None
+        at = end
+    if first < at:
+        yield Segment(first, at, oa, 0 if oa is None else attributes)
 
 
-def _joins(policy: Policy, last: Segment, at: int, oa: int | None, old_owner: int, owner: int) -> bool:
-    """Whether a leaf may reach over the edge between two runs."""
-    if oa is None or last.oa is None:
-        return oa is None and last.oa is None
-    if last.oa + at - last.start != oa:
+def _joins(policy: Policy, old: int | None, new: int | None, away: int, at: int, same_owner: bool) -> bool:
+    """Whether a leaf may reach over the edge between two runs, at an IOVA so far away from the first one's start."""
+    if old is None or new is None:
+        return old is new
+    if old + away != new:
         return False
-    if old_owner == owner or (policy.boundary is Boundary.NONE and policy.private_below is None):
+    if same_owner or (policy.boundary is Boundary.NONE and policy.private_below is None):
         return True
     return policy.boundary is Boundary.CHECK_UNIT and at % (1 << policy.check_unit_lg2) == 0

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from attrs import define
 
-from hitless.guest_memfd.conversion import ChangeRun, Conversion
+from hitless.guest_memfd.conversion import ChangeRun, ChangeRuns, Conversion
 from hitless.guest_memfd.guest import HOST
+from hitless.iommufd import many
 from hitless.ownership import (
     ANY_LG2,
     Block,
@@ -20,11 +21,13 @@ from hitless.ownership import (
     OwnerTable,
     size_class,
 )
-from hitless.plan import Invalidate, Own, Step, Store, Wait, effects_of
-from hitless.refresh.changes import Change, Changes
+from hitless.plan import Call, Invalidate, Own, Owns, PlanStep, Step, Store, Wait
+from hitless.refresh.changes import Change, Stages
 
 if TYPE_CHECKING:
     from hitless.iommufd.domain import Domain
+
+_OWNING = frozenset({Own, Owns, Call})
 
 
 @define
@@ -41,16 +44,28 @@ class DomainOwners:
     runs: Sequence[ChangeRun] = ()
 
     @property
+    def plain(self) -> bool:
+        """Whether no leaf's size matters to the owner table, and nobody but the host stores or sends commands."""
+        kind = type(self.domain.choreography)
+        return not self._carries_all and not self._sizes_matter and kind.close is Ownership.close
+
+    @property
     def _carries_all(self) -> bool:
         ownership = self.domain.choreography
         return ownership.carries_all and type(ownership).carry is not Ownership.carry
+
+    @property
+    def _sizes_matter(self) -> bool:
+        return self.domain.reaches_private and bool(self.domain.choreography.size_classes)
 
     def follow(self, iova: int, pa: int, from_lg2: int, to_lg2: int) -> Follow:
         """Entries of the owner table matter where the domain's devices use guest-owned pages through its leaves."""
         ownership = self.domain.choreography
         classes = ownership.size_classes
+        if not classes or not self.domain.reaches_private:
+            return Follow.FREE
         old, new = size_class(from_lg2, classes), size_class(to_lg2, classes)
-        if not self.domain.reaches_private or old == new:
+        if old == new:
             return Follow.FREE
         if to_lg2 < from_lg2:
             owners = self.domain.owners
@@ -78,40 +93,52 @@ class DomainOwners:
         """Who closes a round, where it is not the host."""
         return self.domain.choreography.close(commands)
 
-    def change(self, changes: Changes, isolate: Sequence[Step]) -> Choreography:
+    def change(self, changes: Stages, isolate: Sequence[PlanStep]) -> Choreography:
         """The vendor's choreography, on the owner table as isolate leaves it."""
-        table = self.domain.owners.copy()
-        for step in effects_of(isolate):
-            if isinstance(step, Own):
-                table.apply(step)
+        table = self.domain.owners
+        if not _OWNING.isdisjoint(map(type, isolate)):
+            table = table.copy()
+            for each in isolate:
+                for step in each.effects if isinstance(each, Call) else (each,):
+                    if isinstance(step, Own | Owns):
+                        table.apply(step)
         return self.choreography(table, changes)
 
-    def choreography(self, table: OwnerTable, changes: Changes) -> Choreography:
+    def choreography(self, table: OwnerTable, changes: Stages) -> Choreography:
         """The steps that change owners of :attr:`runs`, on an owner table as it stands by then."""
         if not self.runs:
             return Choreography()
+        if type(self.runs) is ChangeRuns and not self._sizes_matter:
+            return self._own(table, many.owner_changes(self.runs))
         sized = self._sized(changes)
         found: list[OwnerChange] = []
-        for run in self.runs:
-            if run.old_pa != run.new_pa and run.old_owner != HOST:
-                found.append(OwnerChange(run.old_pa, run.old_pa + run.end - run.start, HOST))
-            if run.old_pa == run.new_pa or run.new_owner != HOST:
+        for start, end, old_owner, new_owner, old_pa, new_pa in self.runs:
+            if old_pa != new_pa and old_owner != HOST:
+                found.append(OwnerChange(old_pa, old_pa + end - start, HOST))
+            if old_pa != new_pa and new_owner == HOST:
+                continue
+            if sized is None:
+                found.append(OwnerChange(new_pa, new_pa + end - start, new_owner))
+            else:
                 found += [
-                    OwnerChange(run.new_pa + start - run.start, run.new_pa + end - run.start, run.new_owner, leaf_lg2)
-                    for start, end, leaf_lg2 in sized.over(run.start, run.end, run.new_pa)
+                    OwnerChange(new_pa + a - start, new_pa + b - start, new_owner, leaf_lg2)
+                    for a, b, leaf_lg2 in sized.over(start, end, new_pa)
                 ]
+        return self._own(table, _joined(found))
+
+    def _own(self, table: OwnerTable, changes: Sequence[OwnerChange]) -> Choreography:
         return self.domain.choreography.own(
             table,
-            _joined(found),
+            changes,
             trusted=self.domain.reaches_private,
             allow_break=self.domain.settings.allow_break,
         )
 
-    def _sized(self, changes: Changes) -> "_Sizes":
-        """The leaves that map what converts when its owner changes, by guest physical address."""
+    def _sized(self, changes: Stages) -> "_Sizes | None":
+        """The leaves that map what converts when its owner changes, by guest physical address; None: no matter."""
         domain = self.domain
-        if not domain.reaches_private or not domain.choreography.size_classes:
-            return _Sizes([], ANY_LG2)
+        if not self._sizes_matter:
+            return None
         targets = [*(change.target for change in changes.place), *changes.owed]
         found = []
         for target in targets:
@@ -121,6 +148,8 @@ class DomainOwners:
 
 def _joined(changes: list[OwnerChange]) -> list[OwnerChange]:
     """Sorted changes with adjacent ones of one kind as one."""
+    if len(changes) < 2:
+        return changes
     found: list[OwnerChange] = []
     for each in sorted(changes):
         if found and found[-1].end_pa == each.start_pa and found[-1][2:] == each[2:]:

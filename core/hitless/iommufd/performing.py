@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define
 
+from hitless.columns import Ranges
 from hitless.errors import CallFailed, UnitTimeout
 from hitless.guest_memfd.conversion import Conversion
 from hitless.pagetable import tables_below
@@ -47,22 +48,20 @@ class Performer:
         remaining = list(steps)
         refused = ""
         while remaining:
-            done = _Progress(remaining)
+            rest = iter(remaining)
             try:
-                self.domain.executor.run(done)
+                self.domain.executor.run(rest)
                 break
             except UnitTimeout as timeout:
                 if conversion is None:
                     raise
                 self._fence(conversion, timeout.unit)
-                remaining = [*self.domain.executor.left, *remaining[done.count :]]
+                remaining = [*self.domain.executor.left, *rest]
                 self.domain.executor.left.clear()
             except CallFailed as failed:
-                call, before, remaining = (
-                    remaining[done.count - 1],
-                    remaining[: done.count - 1],
-                    remaining[done.count :],
-                )
+                left = list(rest)
+                begun = len(remaining) - len(left)
+                call, before, remaining = remaining[begun - 1], remaining[: begun - 1], left
                 if failed.harmless and not _changes_owners(steps) and not _only_closes(call):
                     refused = failed.what
                     closing = _round(remaining) if _open(before) else []
@@ -74,12 +73,17 @@ class Performer:
                     raise
         return refused
 
-    def apply(self, own: Own) -> None:
+    def apply(self, own: Own | Owns) -> None:
         """Change the owner table, with the invalidation that the operation itself does."""
         self.domain.owners.apply(own)
-        if own.drops != "none":
-            for unit in self.domain.units:
-                unit.forget_pa(own.start_pa, own.end_pa, devices=own.drops == "iotlb+atc")
+        if own.drops == "none":
+            return
+        devices = own.drops == "iotlb+atc"
+        for unit in self.domain.units:
+            if isinstance(own, Owns):
+                unit.forget_pas(Ranges(own.start_pa, own.last_pa), devices=devices)
+            else:
+                unit.forget_pa(own.start_pa, own.end_pa, devices=devices)
 
     def not_linked(self, prepared: Prepared) -> list[tuple[int, int]]:
         """The new tables (address, size_lg2) of cuts that firmware has refused."""
@@ -151,19 +155,6 @@ def _round(steps: Sequence[PlanStep]) -> list[PlanStep]:
         else:
             break
     return closing
-
-
-class _Progress:
-    """Iterates over steps and knows how many were begun."""
-
-    def __init__(self, steps: list[PlanStep]) -> None:
-        self._steps = steps
-        self.count = 0
-
-    def __iter__(self) -> Iterator[PlanStep]:
-        for step in self._steps:
-            self.count += 1
-            yield step
 
 
 __all__ = ["Performer"]

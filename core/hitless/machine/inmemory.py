@@ -55,6 +55,11 @@ class Machine:
     def _open(self, size: int) -> Arena:
         return Arena(self.base_pa, size)
 
+    @property
+    def tally(self) -> dict[str, int] | None:
+        """How translations were seen, by kind of witness; None: the units are the model's own."""
+        return None
+
     def add_memory(self, start_pa: int, end_pa: int) -> None:
         """Give a physical range bytes that units can read; before the units are added.
 

@@ -102,6 +102,21 @@ class Arena:
                 self._words[at >> 3] = new
             return found
 
+    def exchange(self, pas: U64Array, expected: U64Array, new: U64Array) -> U64Array:
+        """Write ``new[i]`` where the word at ``pas[i]`` is ``expected[i]``; returns the words that were found.
+
+        Arrays of one length; no address occurs twice.
+        """
+        index = self._index(pas)
+        with self._lock:
+            found = self._array[index]
+            same = found == expected
+            if same.all():
+                self._array[index] = new
+            else:
+                self._array[index[same]] = new[same]
+        return found
+
     def gather(self, pas: U64Array) -> U64Array:
         """The words at the addresses."""
         return self._array.take(self._index(pas))

@@ -41,6 +41,10 @@ class JoinedMemory:
         """Write ``new`` if the word is ``expected``; returns the word that was found."""
         return self._part(pa).compare_exchange(pa, expected, new)
 
+    def exchange(self, pas: U64Array, expected: U64Array, new: U64Array) -> U64Array:
+        """Write each of ``new`` where the word is ``expected``; all addresses lie in one part."""
+        return self._part_of(pas).exchange(pas, expected, new)
+
     def gather(self, pas: U64Array) -> U64Array:
         """The words at the addresses, which lie in one part."""
         return self._part_of(pas).gather(pas)

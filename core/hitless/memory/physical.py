@@ -37,6 +37,13 @@ class PhysicalMemory(Protocol):
         """
         ...
 
+    def exchange(self, pas: U64Array, expected: U64Array, new: U64Array) -> U64Array:
+        """:meth:`compare_exchange` for many words at once; no address occurs twice. The words that were found.
+
+        Atomic as a whole against other calls of this method, of :meth:`compare_exchange` and of :meth:`store32`.
+        """
+        ...
+
     def gather(self, pas: U64Array) -> U64Array:
         """The words at the addresses, in a new array of the same shape."""
         ...

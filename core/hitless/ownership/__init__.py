@@ -1,5 +1,6 @@
 """Who owns a page: owner tables, the check that an IOMMU makes, and the choreography of a conversion."""
 
+from hitless.ownership.many import OwnerChanges, edges, inner, owns
 from hitless.ownership.policy import Boundary, Policy
 from hitless.ownership.raw import RawEntry, RawTable
 from hitless.ownership.strategy import (
@@ -27,11 +28,15 @@ __all__ = [
     "Close",
     "Follow",
     "OwnerChange",
+    "OwnerChanges",
     "OwnerTable",
     "Ownership",
     "Policy",
     "RawEntry",
     "RawTable",
     "Verdict",
+    "edges",
+    "inner",
+    "owns",
     "size_class",
 ]

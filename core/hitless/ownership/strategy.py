@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from hitless.ownership.policy import Policy
 from hitless.ownership.raw import RawTable
 from hitless.ownership.table import HOST, OwnerTable
-from hitless.plan import Call, Invalidate, Own, Step, Store, Wait
+from hitless.plan import Call, Invalidate, Own, Owns, Step, Store, Wait
 from hitless.units import PAGE_LG2
 
 ANY_LG2 = 64
@@ -38,7 +38,7 @@ class Choreography(NamedTuple):
     """
 
     before: Sequence[Step] = ()
-    own: Sequence[Own | Call | Invalidate | Wait] = ()
+    own: Sequence[Own | Owns | Call | Invalidate | Wait] = ()
     after: Sequence[Step] = ()
 
 
@@ -117,8 +117,9 @@ class Ownership(Protocol):
         """The host's and firmware's steps that change owners, in order.
 
         Args:
-            table: as it is when isolate's own steps are done.
-            changes: what gets another owner, sorted.
+            table: as it is when isolate's own steps are done; not to be changed.
+            changes: what gets another owner, sorted, disjoint; many of them are :class:`OwnerChanges`, which are better
+                answered with Owns steps than one by one.
             trusted: whether a device of the domain reaches guest-owned pages.
             allow_break: do it even where a neighbour may notice.
 
@@ -169,4 +170,4 @@ class Ownership(Protocol):
 
 def size_class(size_lg2: int, classes: Sequence[int]) -> int:
     """The largest class that is not above a size; 0: there is none."""
-    return max((each for each in classes if each <= size_lg2), default=0)
+    return max([each for each in classes if each <= size_lg2], default=0)

@@ -16,6 +16,11 @@ from hitless.units import lg2_text
 
 READ = 1
 WRITE = 2
+_BASES, _POINTERS = 1024, 4096
+"""Of so many sizes and attributes of leaves, and of so many pointers, a format knows what there is to know."""
+
+_REMEMBERED = 1 << 14
+"""Words of a level that a format remembers; then it begins anew."""
 
 
 @frozen
@@ -170,7 +175,7 @@ class PageFormat(ABC):
         """The word of the first entry of a leaf of one of ``leaf_sizes``; see :meth:`run_step`."""
 
     @abstractmethod
-    def table(self, level: int, child_pa: int) -> int:
+    def table(self, level: int, child_pa: W) -> W:
         """A pointer, in a table of this level, to a table one level below."""
 
     @abstractmethod
@@ -194,11 +199,46 @@ class PageFormat(ABC):
         """log2 of the size of the whole leaf that this entry is, or is part of."""
         return self.levels[level].lo
 
+    def table_below(self, word: int, level: int) -> int | None:
+        """The table that a pointer in a table of this level leads to, one level down; None: it is anything else."""
+        known = self._tables_below
+        if (word, level) in known:
+            return known[word, level]
+        if len(known) >= _POINTERS:
+            known.clear()
+        pointer = self.present(word) and not self.is_leaf(word, level) and self.child_level(word, level) == level - 1
+        found = known[word, level] = int(self.table_pa(word)) if pointer else None
+        return found
+
+    @cached_property
+    def _tables_below(self) -> dict[tuple[int, int], int | None]:
+        return {}
+
+    def leaf_base(self, size_lg2: int, attrs: int) -> int | None:
+        """What a plain leaf's word holds beside its address, if that stands in it as it is; None: it does not."""
+        known = self._leaf_bases
+        found = known.get((size_lg2, attrs), -1)
+        if found == -1:
+            if len(known) >= _BASES:
+                known.clear()
+            found = known[size_lg2, attrs] = self._leaf_base(size_lg2, attrs)
+        return found
+
+    def _leaf_base(self, size_lg2: int, attrs: int) -> int | None:
+        base = self.leaf(size_lg2, 0, attrs)
+        bits = (1 << at for at in range(size_lg2, self.oa_bits))
+        plain = not self.leaf_size(size_lg2).entries_lg2
+        return base if plain and all(self.leaf(size_lg2, oa, attrs) == base | oa != base for oa in bits) else None
+
+    @cached_property
+    def _leaf_bases(self) -> dict[tuple[int, int], int | None]:
+        return {}
+
     def run_step(self, size_lg2: int) -> int:
         """What is added to a word from one entry of a run to the next; 0: all entries are equal."""
         return 0
 
-    def child_level(self, word: int, level: int) -> int:
+    def child_level(self, word: W, level: int) -> W | int:
         """Level of the table that a pointer points to."""
         return level - 1
 
@@ -208,9 +248,15 @@ class PageFormat(ABC):
 
     def start(self, root_pa: int, iova: int) -> Position | WalkFault:
         """Where a walk starts; a fault ``range`` if the root cannot index the IOVA."""
-        if self.canonical(iova & ((1 << self.iova_bits) - 1)) != iova:
-            return WalkFault(self.stage, self.top.number, iova, 0, "range")
-        return Position(self.stage, self.top.number, root_pa, iova, READ | WRITE)
+        mask, top = self._input
+        if self.canonical(iova & mask) != iova:
+            return WalkFault(self.stage, top, iova, 0, "range")
+        return Position(self.stage, top, root_pa, iova, READ | WRITE)
+
+    @cached_property
+    def _input(self) -> tuple[int, int]:
+        """The bits of an IOVA that the root indexes, and the root's level."""
+        return (1 << self.iova_bits) - 1, self.top.number
 
     def hardware_set(self, level: int) -> int:
         """Bits that hardware may change in a leaf: A and D."""
@@ -296,21 +342,43 @@ class PageFormat(ABC):
         A pure function: position and word in; next position, leaf or fault out.
         """
         stage, level, _, iova, rights = position
-        if not self.present(word):
-            return WalkFault(stage, level, iova, word, "not-present")
-        rights &= self.rights(word, level)
-        if not self.is_leaf(word, level):
-            if self.malformed(word, level):
-                return WalkFault(stage, level, iova, word, "reserved")
-            child = self.child_level(word, level)
-            if child != level - 1 and self._skipped(iova, level, child):
+        known = self._entries[level].get(word)
+        if known is None:
+            known = self._remember(word, level)
+        kind, granted, size_or_level, address, attrs = known
+        if kind == "table":
+            if size_or_level != level - 1 and self._skipped(iova, level, size_or_level):
                 return WalkFault(stage, level, iova, word, "range")
-            return Position(stage, child, self.table_pa(word), iova, rights)
-        if self.malformed(word, level):
-            return WalkFault(stage, level, iova, word, "reserved")
-        lg2 = self.leaf_lg2(word, level)
-        oa = self.leaf_oa(word, level)
-        return Leaf(stage, level, iova >> lg2 << lg2, lg2, oa, rights, self.attrs(word, level), word)
+            return Position(stage, size_or_level, address, iova, rights & granted)
+        if kind == "leaf":
+            start = iova >> size_or_level << size_or_level
+            return Leaf(stage, level, start, size_or_level, address, rights & granted, attrs, word)
+        return WalkFault(stage, level, iova, word, kind)
+
+    @cached_property
+    def _entries(self) -> list[dict[int, tuple[str, int, int, int, int]]]:
+        """By level and word, what has been read already: kind, rights, size (of a pointer: level), address, attributes.
+
+        Words come back: every walk reads the same pointers.
+        """
+        return [{} for _ in self.levels]
+
+    def _remember(self, word: int, level: int) -> tuple[str, int, int, int, int]:
+        """Read a word, and keep what it says for the next walk."""
+        known = self._entries[level]
+        if len(known) >= _REMEMBERED:
+            known.clear()
+        if not self.present(word):
+            found = ("not-present", 0, 0, 0, 0)
+        elif self.malformed(word, level):
+            found = ("reserved", 0, 0, 0, 0)
+        elif self.is_leaf(word, level):
+            lg2, oa = int(self.leaf_lg2(word, level)), self.leaf_oa(word, level)
+            found = ("leaf", self.rights(word, level), lg2, oa, self.attrs(word, level))
+        else:
+            found = ("table", self.rights(word, level), self.child_level(word, level), self.table_pa(word), 0)
+        known[word] = found
+        return found
 
     def _skipped(self, iova: int, level: int, child: int) -> int:
         """The IOVA bits between a table and the one that its pointer skips down to: they must be 0."""

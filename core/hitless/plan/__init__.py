@@ -1,6 +1,6 @@
 """Plans: everything that one conversion will do, as data, in order; and their text form."""
 
-from hitless.plan.bulk import Bulk, Fills, Folds, Invalidates, Owns, PlanStep, Stores, singles
+from hitless.plan.bulk import Bulk, Cleans, Fills, Folds, Invalidates, Owns, PlanStep, Stores, singles
 from hitless.plan.plan import SECTIONS, Plan, Section
 from hitless.plan.steps import (
     Barrier,
@@ -26,6 +26,7 @@ __all__ = [
     "Bulk",
     "Call",
     "Clean",
+    "Cleans",
     "Fill",
     "FillRun",
     "Fills",

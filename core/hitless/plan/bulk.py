@@ -7,7 +7,7 @@ import numpy as np
 from attrs import define, field
 
 from hitless.bits import U64Array
-from hitless.plan.steps import Fill, FillRun, Invalidate, Own, Step, Store
+from hitless.plan.steps import Clean, Fill, FillRun, Invalidate, Own, Step, Store
 
 _NONE: U64Array = np.empty(0, dtype=np.uint64)
 
@@ -115,6 +115,21 @@ class Invalidates:
 
 
 @define(eq=False)
+class Cleans:
+    """:class:`Clean` for many places of one size."""
+
+    pa: U64Array
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.pa)
+
+    def singles(self) -> Iterator[Clean]:
+        """One step a place."""
+        return (Clean(pa, self.size) for pa in self.pa.tolist())
+
+
+@define(eq=False)
 class Owns:
     """:class:`Own` for many physical ranges that get one owner, in order; ``last_pa`` is inclusive."""
 
@@ -134,14 +149,15 @@ class Owns:
             yield Own(self.op, start, last + 1, self.owner, self.size_lg2, self.drops)
 
 
-Bulk: TypeAlias = Fills | Stores | Invalidates | Owns
+Bulk: TypeAlias = Fills | Stores | Cleans | Invalidates | Owns
 PlanStep: TypeAlias = Step | Bulk
+_BULK = (Fills, Stores, Cleans, Invalidates, Owns)
 
 
 def singles(steps: Iterable[PlanStep]) -> Iterator[Step]:
     """Steps one by one, in order."""
     for step in steps:
-        if isinstance(step, Fills | Stores | Invalidates | Owns):
+        if isinstance(step, _BULK):
             yield from step.singles()
         else:
             yield step

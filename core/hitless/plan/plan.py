@@ -27,6 +27,10 @@ class Plan:
         steps: list[PlanStep] = getattr(self, name)
         return steps
 
+    def all(self) -> list[PlanStep]:
+        """The steps of all sections, in order; batches as they are."""
+        return [step for name in SECTIONS for step in self.section(name)]
+
     def steps(self) -> Iterator[tuple[Section, Step]]:
         """All steps in order, one by one, with their section."""
         for name in SECTIONS:

@@ -5,7 +5,7 @@ several times as much to make). Nobody changes one after the planner has handed 
 mutation tests, which are meant to.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from attrs import define, field
@@ -187,7 +187,7 @@ class Fold(NamedTuple):
 class Release:
     """Tables (address, size_lg2) that may be freed now, after ``fold`` saved A and D from them."""
 
-    tables: list[tuple[int, int]]
+    tables: Sequence[tuple[int, int]]
     fold: list[Fold] = field(factory=list)
 
 

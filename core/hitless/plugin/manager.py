@@ -78,6 +78,7 @@ class VendorRegistry:
         self.broken = list(broken)
         self.vendors: dict[str, PluginSource] = {}
         self.extensions: dict[str, PluginSource] = {}
+        self._managers: dict[tuple[str, ...], tuple[list[object], pluggy.PluginManager]] = {}
         for found, sources, required in (
             (self.vendors, vendors, _REQUIRED),
             (self.extensions, extensions, ()),
@@ -154,13 +155,24 @@ class VendorRegistry:
     # -- resolving
 
     def manager(self, vendor: str, extensions: Sequence[str] = ()) -> pluggy.PluginManager:
-        """A pluggy manager with one vendor's plugin and the named extensions, and nobody else's."""
+        """A pluggy manager with one vendor's plugin and the named extensions, and nobody else's.
+
+        It is made once; and again where another plugin stands under one of the names by now.
+        """
+        named = [self.vendor(vendor), *(self._named(name, self.extensions, "extension") for name in extensions)]
+        plugins = [each.plugin for each in named]
+        known, manager = self._managers.get((vendor, *extensions), (None, None))
+        if manager is None or known != plugins:
+            manager = self._manager(vendor, extensions, plugins)
+            self._managers[vendor, *extensions] = plugins, manager
+        return manager
+
+    def _manager(self, vendor: str, extensions: Sequence[str], plugins: Sequence[object]) -> pluggy.PluginManager:
         manager = pluggy.PluginManager(PROJECT)
         manager.add_hookspecs(Specs)
         trace_hooks(manager)
-        manager.register(self.vendor(vendor).plugin, name=vendor)
-        for name in extensions:
-            plugin = self._named(name, self.extensions, "extension").plugin
+        manager.register(plugins[0], name=vendor)
+        for name, plugin in zip(extensions, plugins[1:], strict=True):
             try:
                 manager.register(plugin, name=name)
             except ValueError as error:

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from attrs import frozen
+from attrs import field, frozen
 
 from hitless.errors import Refused
-from hitless.pagetable import PageFormat
+from hitless.pagetable import LeafSize, PageFormat
 from hitless.plan import Barrier, Call, Clean, Fill, Invalidate, Release, Step, Store, Wait
+from hitless.refresh.batch.changes import Targets
 from hitless.refresh.changes import Change, Changes
 from hitless.refresh.commands import Encoder, Target, Words, join_targets
 from hitless.refresh.recipes import (
@@ -58,6 +59,8 @@ class Assembler:
     Args:
         coherent: whether the walkers snoop the CPU's caches; if not, every store is cleaned.
         allow_break: use a breaking recipe where there is no hitless one, instead of refusing.
+        sizes: leaves by level, as the builder has found them.
+        names: of the units, each once.
     """
 
     fmt: PageFormat
@@ -67,6 +70,12 @@ class Assembler:
     coherent: bool
     allow_break: bool
     who: str
+    sizes: dict[int, list[LeafSize]] = field(factory=dict, init=False, eq=False, repr=False)
+    names: tuple[str, ...] = field(init=False, eq=False, repr=False)
+
+    @names.default
+    def _names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(unit.name for unit in self.units))
 
     def recipe(self, change: Change) -> Recipe:
         """The recipe for a change.
@@ -139,14 +148,16 @@ class Assembler:
         if changes.swapped:
             steps.append(Release(list(changes.swapped), list(changes.swap_folds)))
         for stage in (changes.cut, changes.cut_together, changes.wipe):
-            steps += self._stage(stage, owners)
+            if stage:
+                steps += self._stage(stage, owners)
         return steps
 
     def refresh(self, changes: Changes, owners: Owners = NO_OWNERS) -> list[Step]:
         """Everything that follows the owner change; frees tables at its end."""
         steps = self._stage(changes.place, owners, changes.owed)
         for stage in (changes.merge_together, changes.merge, changes.join):
-            steps += self._stage(stage, owners)
+            if stage:
+                steps += self._stage(stage, owners)
         if changes.unlinked or changes.freed:
             steps.append(Release([*changes.unlinked, *changes.freed], list(changes.folds)))
         return steps
@@ -160,32 +171,45 @@ class Assembler:
         steps: list[Step] = []
         if not changes and not owed:
             return steps
-        recipes = [self.recipe(change) for change in changes]
-        words = [change.old for change in changes]
-        for number in range(max((len(recipe.rounds) for recipe in recipes), default=1 if owed else 0)):
-            targets = list(owed) if number == 0 else []
+        under_way = [(change, self.recipe(change).rounds, change.old) for change in changes]
+        targets, number = [*owed], 0
+        while under_way or targets:
             stores: list[Step] = []
-            for i, (change, recipe) in enumerate(zip(changes, recipes, strict=True)):
-                if number >= len(recipe.rounds):
-                    continue
-                this = recipe.rounds[number]
+            left = []
+            for change, rounds, old in under_way:
+                this, several = rounds[number], len(rounds) > 1
                 word = this.word(change.old, change.new)
-                gone = change.target if number == 0 else self._standing(change, words[i])
-                owed_now = [] if this.scope is Scope.NONE else [gone._replace(tables=this.scope is Scope.TABLE)]
-                store = self._store(change, words[i], word, number if len(recipe.rounds) > 1 else None)
-                carried = owners.carry(store, change, partial(self._close, owed_now))
-                if carried is None:
-                    carried = [store] if self.coherent else [store, Clean(change.pa, 8)]
-                stores += carried
-                words[i] = word
-                if not any(isinstance(each, Call) and _closes(each) for each in carried):
-                    targets += owed_now
+                store = self._store(change, old, word, number if several else None)
+                gone = () if this.scope is Scope.NONE else (self._gone(change, old, number, this.scope),)
+                steps_of, closed = self._made(store, change, gone, owners)
+                stores += steps_of
+                if not closed:
+                    targets += gone
+                if number + 1 < len(rounds):
+                    left.append((change, rounds, word))
             steps += stores
-            if any(isinstance(each, Store) for each in stores):
+            if Store in map(type, stores):
                 steps.append(Barrier())
             if targets:
-                steps += owners.close(self._close(join_targets(targets)))
+                steps += owners.close(self.close(join_targets(targets)))
+            under_way, targets, number = left, [], number + 1
         return steps
+
+    def _made(
+        self, store: Store, change: Change, gone: Sequence[Target], owners: Owners
+    ) -> tuple[Sequence[Step], bool]:
+        """The steps that make a store, and whether they invalidate what it replaces."""
+        if not owners.plain:
+            carried = owners.carry(store, change, partial(self.close, gone))
+            if carried is not None:
+                return carried, any(isinstance(each, Call) and _closes(each) for each in carried)
+        return ((store,) if self.coherent else (store, Clean(change.pa, 8))), False
+
+    def _gone(self, change: Change, word: int, number: int, scope: Scope) -> Target:
+        """What has to go once a store has replaced a word."""
+        target = self._standing(change, word) if number else change.target
+        tables = scope is Scope.TABLE
+        return target if target.tables is tables else target._replace(tables=tables)
 
     def _standing(self, change: Change, word: int) -> Target:
         """What a cache may hold of the word that an earlier round stored: what was before it is invalidated."""
@@ -198,11 +222,8 @@ class Assembler:
     def _store(self, change: Change, expected: int, word: int, number: int | None) -> Store:
         hardware = self._hardware(expected, change.level)
         what = change.kind if number is None else f"{change.kind}-{number + 1}"
-        store = Store(change.pa, expected, word, hardware, what, change.level, change.iova)
-        store.spread = change.spread
-        if word in (0, change.new):
-            store.fold = change.fold
-        return store
+        fold = change.fold if not word or word == change.new else []
+        return Store(change.pa, expected, word, hardware, what, change.level, change.iova, fold, change.spread)
 
     def _hardware(self, word: int, level: int) -> int:
         """Bits that a walker may set in an entry while it stands: A and D of a leaf, A of a pointer."""
@@ -213,8 +234,8 @@ class Assembler:
         layout = self.fmt.layout("table", level)
         return layout.hardware if layout else 0
 
-    def _close(self, targets: Sequence[Target]) -> list[Invalidate | Wait]:
-        """Invalidate on every unit, and wait for every unit."""
+    def close(self, targets: Sequence[Target]) -> list[Invalidate | Wait]:
+        """Invalidate joined targets on every unit, and wait for every unit."""
         steps: list[Invalidate | Wait] = []
         between: list[Invalidate | Wait] = []
         late: list[Invalidate | Wait] = []
@@ -228,28 +249,34 @@ class Assembler:
                     between += nested
                 else:
                     steps += nested
-            devices = [step for device in unit.devices for step in self._atc(unit, here, device)]
-            if devices and unit.encoder.atc_after_wait:
-                late += devices
-            else:
-                steps += devices
-        steps += [Wait(name) for name in dict.fromkeys(unit.name for unit in self.units)]
+            if unit.devices:
+                devices = [step for device in unit.devices for step in self._atc(unit, here, device)]
+                if unit.encoder.atc_after_wait:
+                    late += devices
+                else:
+                    steps += devices
+        steps += [Wait(name) for name in self.names]
         if between:
             steps += between
-            steps += [Wait(name) for name in dict.fromkeys(unit.name for unit in self.units if unit.nested)]
+            steps += _waits([unit for unit in self.units if unit.nested])
         if late:
             steps += late
-            steps += [Wait(name) for name in dict.fromkeys(unit.name for unit in self.units if unit.devices)]
+            steps += _waits([unit for unit in self.units if unit.devices])
         return steps
 
     def _commands(self, unit: UnitPort, targets: Sequence[Target]) -> list[Invalidate | Wait]:
-        steps: list[Invalidate | Wait] = []
-        for target in targets:
-            steps += _invalidates(unit, target, unit.encoder.invalidate(target, unit.tag))
-            if len(steps) > self.rules.whole_tag_commands:
-                whole = Target(targets[0].first, max(t.last for t in targets), 12, None, True)
-                return list(_invalidates(unit, whole, unit.encoder.invalidate_tag(unit.tag)))
-        return steps
+        limit = self.rules.whole_tag_commands
+        if len(targets) <= limit:  # no target takes less than one command
+            steps: list[Invalidate | Wait] = []
+            for target in targets:
+                steps += _invalidates(unit, target, unit.encoder.invalidate(target, unit.tag))
+                if len(steps) > limit:
+                    break
+            else:
+                return steps
+        last = int(targets.last.max()) if isinstance(targets, Targets) else max(target.last for target in targets)
+        whole = Target(targets[0].first, last, 12, None, True)
+        return list(_invalidates(unit, whole, unit.encoder.invalidate_tag(unit.tag)))
 
     def _atc(self, unit: UnitPort, targets: Sequence[Target], device: int) -> list[Invalidate | Wait]:
         pasid = () if unit.pasid is None else (unit.pasid,)
@@ -261,7 +288,13 @@ class Assembler:
 
 
 def _invalidates(unit: UnitPort, target: Target, commands: Sequence[Words]) -> list[Invalidate | Wait]:
-    return [Invalidate(unit.name, unit.tag, words, target.first, target.last) for words in commands]
+    name, tag, first, last = unit.name, unit.tag, target.first, target.last
+    return [Invalidate(name, tag, words, first, last) for words in commands]
+
+
+def _waits(units: Sequence[UnitPort]) -> list[Invalidate | Wait]:
+    """One wait for each unit."""
+    return [Wait(name) for name in dict.fromkeys([unit.name for unit in units])]
 
 
 def _closes(call: Call) -> bool:

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from hitless.bits import MASK64, U64Array
+from hitless.columns import Blocks
 from hitless.errors import HitlessError
-from hitless.pagetable import LeafSize, PageFormat
+from hitless.pagetable import LeafSize, Level, PageFormat
 from hitless.plan import Fill, FillRun
 from hitless.refresh.recipes import SplitRules
 from hitless.refresh.target import Piece
@@ -18,8 +19,23 @@ class Tables(Protocol):
     def allocate(self, size_lg2: int = 12) -> int:
         """Address of a zeroed, naturally aligned block; raises OutOfTableMemory."""
 
+    def allocate_many(self, count: int, size_lg2: int = 12) -> U64Array:
+        """The blocks that as many calls of :meth:`allocate` would give, in that order; none if it raises."""
+
     def free(self, pa: int, size_lg2: int = 12) -> None:
         """Give a block back."""
+
+    def free_many(self, pas: U64Array, size_lg2: int = 12) -> None:
+        """Give blocks of one size back, one after the other."""
+
+
+def free_blocks(tables: Tables, blocks: Blocks) -> None:
+    """Give blocks back, one after the other."""
+    if len(set(blocks.size_lg2.tolist())) == 1:
+        tables.free_many(blocks.pa, int(blocks.size_lg2[0]))
+        return
+    for pa, size_lg2 in blocks:
+        tables.free(pa, size_lg2)
 
 
 class Laid(NamedTuple):
@@ -55,13 +71,18 @@ class Later(NamedTuple):
 
 
 class Builder:
-    """Lays out pieces, and builds the tables of one plan: allocates them, and says how to fill them."""
+    """Lays out pieces, and builds the tables of one plan: allocates them, and says how to fill them.
 
-    def __init__(self, fmt: PageFormat, rules: SplitRules, tables: Tables) -> None:
+    ``sizes``: what earlier plans with the same format and rules have found out about leaves, by level.
+    """
+
+    def __init__(
+        self, fmt: PageFormat, rules: SplitRules, tables: Tables, sizes: dict[int, list[LeafSize]] | None = None
+    ) -> None:
         self._fmt = fmt
         self._allowed = rules.leaf_lg2s
-        self.largest_lg2 = max(rules.leaf_lg2s)
-        self._sizes: dict[int, list[LeafSize]] = {}
+        self.largest_lg2 = rules.leaf_lg2s[-1]
+        self._sizes = {} if sizes is None else sizes
         self.tables = tables
         self.fills: list[Fill] = []
         self.allocated: list[tuple[int, int]] = []
@@ -77,6 +98,17 @@ class Builder:
     def runs(self, level: int) -> list[LeafSize]:
         """The runs that may be laid out in a table of this level, largest first."""
         return [size for size in self._at(level) if size.entries_lg2]
+
+    def only_plain(self, level: int) -> bool:
+        """Whether a table of this level may hold plain leaves, and no runs."""
+        sizes = self._at(level)
+        return len(sizes) == 1 and not sizes[0].entries_lg2
+
+    def allocate(self, level: Level) -> int:
+        """Address of an empty table; raises OutOfTableMemory."""
+        pa = self.tables.allocate(level.table_lg2)
+        self.allocated.append((pa, level.table_lg2))
+        return pa
 
     def _at(self, level: int) -> list[LeafSize]:
         """The leaves that may be laid out in a table of this level, largest first."""
@@ -98,18 +130,23 @@ class Builder:
         below: dict[int, list[Piece]] = {}
         lo = self._fmt.levels[number].lo
         for piece in pieces:
-            start = end = piece.end
+            start, end, oa, attrs, later, change = piece
+            low = high = end
             if sizes := self._usable(number, piece):
-                smallest = 1 << sizes[-1].lg2
-                if -(-piece.start // smallest) < piece.end // smallest:
-                    start, end = -(-piece.start // smallest) * smallest, piece.end // smallest * smallest
-                    rows += (Row(at, size, leaves, piece) for at, size, leaves in _greedy(start, end, sizes))
-            for a, b in ((piece.start, start), (end, piece.end)):
-                at = a
-                while at < b:
+                smallest = sizes[-1].lg2
+                first, stop = -(-start >> smallest) << smallest, end >> smallest << smallest
+                if first < stop:
+                    low, high = first, stop
+                    if len(sizes) == 1:
+                        rows.append(Row(low, sizes[0], (high - low) >> smallest, piece))
+                    else:
+                        rows += [Row(at, size, leaves, piece) for at, size, leaves in _greedy(low, high, sizes)]
+            for begin, until in ((start, low), (high, end)):
+                at = begin
+                while at < until:
                     entry = at >> lo << lo
-                    stop = min(b, entry + (1 << lo))
-                    part = piece._replace(start=at, end=stop, oa=piece.oa + at - piece.start)
+                    stop = min(until, entry + (1 << lo))
+                    part = Piece(at, stop, oa + at - start, attrs, later, change)
                     below.setdefault(entry, []).append(part)
                     at = stop
         if below and not number:
@@ -122,14 +159,28 @@ class Builder:
 
     def _usable(self, number: int, piece: Piece) -> list[LeafSize]:
         """Sizes of a level that a piece's addresses allow, largest first."""
-        later = piece.later
-        later_oa = later.oa + piece.start - later.start if later and later.oa is not None else None
-        return [size for size in self._at(number) if self.fits(size.lg2, piece.oa, piece.start, later_oa)]
+        start, _, oa, _, later, _ = piece
+        apart = oa ^ start
+        if later is not None and later.oa is not None:
+            apart |= later.oa + start - later.start ^ start
+        sizes = self._at(number)
+        if not apart or not sizes or not apart & (1 << sizes[0].lg2) - 1:
+            return sizes
+        return [size for size in sizes if not apart & (1 << size.lg2) - 1]
 
-    def laid(self, row: Row, entry_pa: int) -> Iterator[Laid]:
+    def laid(self, row: Row, entry_pa: int) -> list[Laid]:
         """A row as entries from ``entry_pa`` on: one stretch if its words rise evenly, else one a leaf."""
         fmt, (iova, size, leaves, piece) = self._fmt, row
-        step, oa = fmt.run_step(size.lg2), piece.oa + iova - piece.start
+        lg2, oa = size.lg2, piece.oa + iova - piece.start
+        base = fmt.leaf_base(lg2, piece.attrs)
+        if base is not None and not oa + (leaves << lg2) - 1 >> fmt.oa_bits:
+            return [Laid(entry_pa, leaves, size, iova, base | oa, 1 << lg2 if leaves > 1 else 0, piece)]
+        return list(self._uneven(row, entry_pa, oa))
+
+    def _uneven(self, row: Row, entry_pa: int, oa: int) -> Iterator[Laid]:
+        """The same for runs, and for words that an address does not stand in as it is."""
+        fmt, (iova, size, leaves, piece) = self._fmt, row
+        step = fmt.run_step(size.lg2)
         first = fmt.leaf(size.lg2, oa, piece.attrs)
         increment = (fmt.leaf(size.lg2, oa + (1 << size.lg2), piece.attrs) - first) & MASK64 if leaves > 1 else 0
         if size.entries_lg2 and leaves > 1 and increment != step << size.entries_lg2 & MASK64:
@@ -157,7 +208,7 @@ class Builder:
         base: int,
         pieces: Sequence[Piece],
         under: U64Array | None = None,
-        later: Callable[[int, int, int], bool] = lambda _iova, _pa, _size_lg2: False,
+        later: Callable[[int, int, int], bool] | None = None,
     ) -> tuple[int, list[Laid]]:
         """A table of level ``number`` whose first IOVA is ``base``, with all tables below it.
 
@@ -165,25 +216,45 @@ class Builder:
         it stays one leaf until a store of its own cuts it; such are noted in :attr:`later`. Returns the table's
         address, and its leaves by piece. Raises OutOfTableMemory.
         """
-        level = self._fmt.levels[number]
-        pa = self.tables.allocate(level.table_lg2)
-        self.allocated.append((pa, level.table_lg2))
-        fill = Fill(pa, level.table_lg2, [] if under is None else list(_compressed(pa, under)))
+        fmt = self._fmt
+        level = fmt.levels[number]
+        pa = self.allocate(level)
         rows, below = self.split(number, pieces)
-        leaves = [laid for row in rows for laid in self.laid(row, pa + 8 * ((row.iova - base) >> level.lo))]
-        fill.runs += (FillRun(each.entry_pa, each.entries, each.first, each.increment) for each in leaves)
+        leaves: list[Laid] = []
+        for row in rows:
+            leaves += self.laid(row, pa + 8 * ((row.iova - base) >> level.lo))
+        runs = _even(leaves) if under is None else [*_compressed(pa, under), *_even(leaves)]
+        fill = Fill(pa, level.table_lg2, runs)
         for iova in sorted(below):
             child, found = self.build(number - 1, iova, below[iova], later=later)
-            entry_pa, word = pa + 8 * ((iova - base) >> level.lo), self._fmt.table(number, child)
-            first = below[iova][0]
-            if later(iova, first.oa, level.lo):
-                leaf = self._fmt.leaf(level.lo, first.oa, first.attrs)
-                self.later.append(Later(entry_pa, number, iova, leaf, word, found))
-                word = leaf
+            entry_pa, word = pa + 8 * ((iova - base) >> level.lo), fmt.table(number, child)
+            if later is not None:
+                first = below[iova][0]
+                if later(iova, first.oa, level.lo):
+                    leaf = fmt.leaf(level.lo, first.oa, first.attrs)
+                    self.later.append(Later(entry_pa, number, iova, leaf, word, found))
+                    word = leaf
             fill.overrides.append((entry_pa, word))
             leaves += found
         self.fills.append(fill)
         return pa, leaves
+
+
+def _even(leaves: Sequence[Laid]) -> list[FillRun]:
+    """The words of leaves, adjacent ones that rise on evenly as one run, whatever becomes of them later."""
+    runs: list[FillRun] = []
+    pa = entries = first = increment = 0
+    for each in leaves:
+        if entries and each.entry_pa == pa + 8 * entries:
+            rise = (each.first - first - (entries - 1) * increment) & MASK64
+            if (entries == 1 or rise == increment) and (each.entries == 1 or rise == each.increment):
+                increment = rise
+                entries += each.entries
+                runs[-1] = FillRun(pa, entries, first, increment)
+                continue
+        pa, entries, _, _, first, increment, _ = each
+        runs.append(FillRun(pa, entries, first, increment))
+    return runs
 
 
 def _greedy(start: int, end: int, sizes: Sequence[LeafSize]) -> Iterator[tuple[int, LeafSize, int]]:

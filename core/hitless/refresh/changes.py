@@ -1,7 +1,9 @@
 """What a plan changes, before it becomes steps: changes of entries, by stage."""
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from itertools import accumulate
+from typing import Protocol
 
 from attrs import define, field
 
@@ -34,6 +36,47 @@ class Change:
     fold: list[tuple[int, int]] = field(factory=list)
     spread: list[tuple[int, int]] = field(factory=list)
     together: bool = False
+
+
+class Stages(Protocol):
+    """What others read of a plan's changes, however they are kept: as lists, or as columns.
+
+    See :class:`Changes` for what each is.
+    """
+
+    @property
+    def resize(self) -> Sequence[Change]: ...
+    @property
+    def swapped(self) -> Sequence[tuple[int, int]]: ...
+    @property
+    def swap_folds(self) -> Sequence[Fold]: ...
+    @property
+    def cut(self) -> Sequence[Change]: ...
+    @property
+    def cut_together(self) -> Sequence[Change]: ...
+    @property
+    def wipe(self) -> Sequence[Change]: ...
+    @property
+    def place(self) -> Sequence[Change]: ...
+    @property
+    def merge_together(self) -> Sequence[Change]: ...
+    @property
+    def merge(self) -> Sequence[Change]: ...
+    @property
+    def join(self) -> Sequence[Change]: ...
+    @property
+    def owed(self) -> Sequence[Target]: ...
+    @property
+    def unlinked(self) -> Sequence[tuple[int, int]]: ...
+    @property
+    def unplaced(self) -> Sequence[tuple[int, int]]: ...
+    @property
+    def freed(self) -> Sequence[tuple[int, int]]: ...
+    @property
+    def folds(self) -> Sequence[Fold]: ...
+
+    def all(self) -> list[Change]:
+        """Every change, in the order of the stages."""
 
 
 @define

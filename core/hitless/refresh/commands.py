@@ -1,6 +1,6 @@
 """What the planner asks of a vendor's commands: encoded words for what has to go."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 from hitless.units import aligned_lg2
@@ -36,7 +36,7 @@ class Encoder(Protocol):
     again from what has not gone yet."""
 
     def invalidate(self, target: Target, tag: int) -> Sequence[Words]:
-        """The smallest legal commands that drop the target from a unit's caches."""
+        """The smallest legal commands that drop the target from a unit's caches: one at least."""
 
     def invalidate_tag(self, tag: int) -> Sequence[Words]:
         """One group that drops everything of a tag."""
@@ -69,6 +69,8 @@ def _in_order(target: Target) -> tuple[int, int, int, int, bool]:
 
 def join_targets(targets: Sequence[Target]) -> list[Target]:
     """Adjacent targets of one kind as one; others keep their order by address."""
+    if len(targets) == 1:
+        return [*targets]
     joined: list[Target] = []
     for each in sorted(targets, key=_in_order):
         if joined:
@@ -80,10 +82,13 @@ def join_targets(targets: Sequence[Target]) -> list[Target]:
     return joined
 
 
-def aligned_blocks(first: int, last: int, max_lg2: int) -> Iterator[tuple[int, int]]:
+def aligned_blocks(first: int, last: int, max_lg2: int) -> Sequence[tuple[int, int]]:
     """Naturally aligned power-of-two blocks (start, size_lg2), largest first fit, that make up a range exactly."""
-    at, end = first, last + 1
+    if not first & (apart := first ^ last) and not apart & apart + 1 and not apart >> max_lg2:
+        return ((first, apart.bit_length()),)  # a block itself: nearly every target
+    blocks, at, end = list[tuple[int, int]](), first, last + 1
     while at < end:
         lg2 = min(aligned_lg2(at), (end - at).bit_length() - 1, max_lg2)
-        yield at, lg2
+        blocks.append((at, lg2))
         at += 1 << lg2
+    return blocks

@@ -1,32 +1,41 @@
 """The executor: does a plan's steps, one after the other, on memory and units."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import attrs
+import numpy as np
 from attrs import define, field
 
-from hitless.bits import MASK64, fill_ramp
+from hitless.bits import MASK64, U64Array, fill_ramp
+from hitless.columns import Blocks
 from hitless.errors import CallFailed, Raced, UnitTimeout
 from hitless.memory import PhysicalMemory
 from hitless.plan import (
     Barrier,
+    Bulk,
     Call,
     Clean,
+    Cleans,
     Fill,
+    Fills,
     Fold,
     Invalidate,
+    Invalidates,
     Own,
+    Owns,
     PlanStep,
     Release,
     Step,
     Store,
+    Stores,
     StoreStructure,
     Wait,
     format_step,
     singles,
 )
-from hitless.refresh.build import Tables
+from hitless.refresh.batch import bulk
+from hitless.refresh.build import Tables, free_blocks
 from hitless.refresh.commands import Words
 
 
@@ -63,6 +72,8 @@ class Answer(NamedTuple):
     refused: str = ""
 
 
+_RAMPS = 64
+"""So many increments are known at a time."""
 _CALLS = 64
 """So often a call that is answered busy, or partial, is made again."""
 
@@ -111,6 +122,22 @@ class Executor:
     firmware: Callable[[Call, int], Answer] = _obeys
     counters: Counters = field(factory=Counters)
     left: list[Call] = field(factory=list)
+    _ramps: dict[int, U64Array] = field(factory=dict, init=False)
+    _actions: Mapping[type[PlanStep], Callable[[Any], None]] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._actions = {
+            Store: self._store,
+            StoreStructure: self._store_structure,
+            Invalidate: self._invalidate,
+            Wait: self._wait,
+            Fill: self._fill,
+            Own: self._own,
+            Call: self._call,
+            Release: self._release,
+            Barrier: self._order,
+            Clean: self._order,
+        }
 
     def run(self, steps: Iterable[PlanStep]) -> None:
         """Do the steps in order.
@@ -121,37 +148,59 @@ class Executor:
             OwnerChangeRefused: from an Own step.
             CallFailed: a call was refused, or never done.
         """
+        if self.between is _quiet:
+            for each in steps:
+                self._actions.get(type(each), self._do_many)(each)
+            return
         for step in singles(steps):
-            self.between(step)
+            if self.between is not _quiet:
+                self.between(step)
             self._do(step)
-        self.between(None)
+        if self.between is not _quiet:
+            self.between(None)
+
+    def _do_many(self, step: Bulk) -> None:
+        """A batch of steps at once: there is nobody who could look between them."""
+        match step:
+            case Fills():
+                bulk.fill(self.memory, step)
+            case Stores():
+                self._store_many(step)
+            case Cleans():
+                pass
+            case Invalidates() | Owns():
+                for each in step.singles():
+                    self._do(each)
+
+    def _store_many(self, step: Stores) -> None:
+        """Compare-and-exchange of all; those that held something else are then done one by one, in order."""
+        found = self.memory.exchange(step.pa, step.expected, step.new)
+        differs = np.flatnonzero(found != step.expected)
+        self.counters.stores += len(step) - len(differs)
+        for number in differs.tolist():
+            self._store(step.single(number))
 
     def _do(self, step: Step) -> None:
-        match step:
-            case Store():
-                self._store(step)
-            case Invalidate(unit, _, words):
-                port = self.ports[unit]
-                if not port.fenced:
-                    port.submit(words)
-                    self.counters.invalidations += 1
-                    self.counters.invalidated_pages += self.covered(unit, words)
-            case Wait(unit):
-                if not self.ports[unit].fenced:
-                    self.ports[unit].complete()
-                    self.counters.waits += 1
-            case Fill():
-                self._fill(step)
-            case StoreStructure():
-                self._store_structure(step)
-            case Own():
-                self.owners.apply(step)
-            case Call():
-                self._call(step)
-            case Release():
-                self._release(step)
-            case Barrier() | Clean():
-                pass  # this machine's stores are visible in order, and its walkers snoop
+        self._actions[type(step)](step)
+
+    def _invalidate(self, step: Invalidate) -> None:
+        port, counters = self.ports[step.unit], self.counters
+        if not port.fenced:
+            port.submit(step.words)
+            counters.invalidations += 1
+            counters.invalidated_pages += self.covered(step.unit, step.words)
+
+    def _wait(self, step: Wait) -> None:
+        port = self.ports[step.unit]
+        if not port.fenced:
+            port.complete()
+            self.counters.waits += 1
+
+    def _own(self, step: Own) -> None:
+        self.owners.apply(step)
+
+    def _order(self, step: Barrier | Clean) -> None:
+        """This machine's stores are visible in order, and its walkers snoop."""
 
     def _call(self, call: Call) -> None:
         """Make a call until it is done; what it does is done as if by the host."""
@@ -187,21 +236,27 @@ class Executor:
                 port.held = False
 
     def _fill(self, fill: Fill) -> None:
-        for run in fill.runs:
-            view = self.memory.view(run.pa, run.entries)
-            fill_ramp(view, run.first, run.increment)
+        memory = self.memory
+        for pa, entries, first, increment in fill.runs:
+            np.add(self._ramp(entries, increment), np.uint64(first), memory.view(pa, entries))
         for pa, word in fill.overrides:
-            self.memory.store(pa, word)
+            memory.store(pa, word)
+
+    def _ramp(self, entries: int, increment: int) -> U64Array:
+        """0, increment, ...: of the few increments that there are, a ramp is made once."""
+        found = self._ramps.get(increment)
+        if found is None or len(found) < entries:
+            if len(self._ramps) >= _RAMPS:
+                self._ramps.clear()
+            found = np.empty(max(entries, 512), dtype=np.uint64)
+            fill_ramp(found, 0, increment)
+            self._ramps[increment] = found
+        return found[:entries]
 
     def _store(self, step: Store) -> None:
         """Compare-and-exchange until memory holds the new word; fold what hardware set meanwhile."""
-        expected = step.expected
-        while True:
-            new = step.new if step.fold else self._folded(step, expected)
-            found = self.memory.compare_exchange(step.pa, expected, new)
-            if found == expected:
-                self.counters.stores += 1
-                return
+        expected, new = step.expected, step.new
+        while (found := self.memory.compare_exchange(step.pa, expected, new)) != expected:
             if (found ^ step.expected) & ~step.hardware & MASK64:
                 raise Raced(
                     f"entry at {step.pa:#x} holds {found:#x}, not {step.expected:#x}",
@@ -211,7 +266,8 @@ class Executor:
                 )
             for pa, count in (*step.fold, *step.spread):
                 self._change(pa, count, *_by_hardware(step, found))
-            expected = found
+            expected, new = found, step.new if step.fold else self._folded(step, found)
+        self.counters.stores += 1
 
     def _store_structure(self, step: StoreStructure) -> None:
         """Nothing happens in this machine between the words of one step: two of them are one store."""
@@ -246,6 +302,9 @@ class Executor:
                 self._fold(fold, fold.entry_pa + 8 * i * fold.targets, fold.table_pa + 8 * i * fold.entries)
         if any(port.fenced for port in self.ports.values()):
             return  # a unit that never answered may walk them still: they are never freed
+        if isinstance(step.tables, Blocks):
+            free_blocks(self.tables, step.tables)
+            return
         for pa, size_lg2 in step.tables:
             self.tables.free(pa, size_lg2)
 

@@ -44,7 +44,7 @@ class Planned:
 
     def load(self, pa: int) -> int:
         """The word at an address."""
-        for table, words in self.tables.items():
+        for table, words in self.tables.items() if self.tables else ():
             if table <= pa < table + 8 * len(words):
                 return int(words[pa - table >> 3])
         return self.memory.load(pa)
@@ -65,6 +65,9 @@ def large_enough(fmt: PageFormat, root_pa: int, request: PlanRequest, *, who: st
         HitlessError: it cannot.
     """
     through: list[PageFormat] = []
+    lower_half = 1 << fmt.iova_bits - 1  # any root indexes that; what is above may be sign-extended
+    if request.ranges[-1][1] <= lower_half:
+        return through
     for start, end in request.ranges:
         now = through[-1] if through else fmt
         if reaches(now, root_pa, start, end):

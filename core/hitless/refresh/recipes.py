@@ -1,10 +1,11 @@
 """Recipes: how a vendor changes a live entry, as data."""
 
-from collections.abc import Callable
 from enum import Enum
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from attrs import frozen
+
+from hitless.bits import W, keep
 
 Kind: TypeAlias = Literal["cut", "merge", "replace", "wipe", "map", "prune", "resize", "clean"]
 KINDS: tuple[Kind, ...] = ("cut", "merge", "replace", "wipe", "map", "prune")
@@ -23,17 +24,25 @@ class Scope(Enum):
     TABLE = "the table pointer that the entry held, and everything below it"
 
 
+class WordFunction(Protocol):
+    """A word to store, from the words before and after a recipe: ints, or uint64 arrays."""
+
+    def __call__(self, old: W, new: W, /) -> W:
+        """As above."""
+
+
 @frozen
 class Round:
     """One store to the entry, and the invalidation and wait that close it.
 
     Args:
-        word: the word to store, from (word before the recipe, word after it).
+        word: the word to store, from (word before the recipe, word after it): two ints, or two uint64 arrays of one
+            length for many entries at once. Written with the helpers of :mod:`hitless.bits`, it takes both.
         scope: what the invalidation reaches; with NONE there is no wait either.
         text: the word in symbols, for people: ``new``, ``0``, ``old | nT``.
     """
 
-    word: Callable[[int, int], int]
+    word: "WordFunction"
     scope: Scope
     text: str
 
@@ -109,14 +118,14 @@ class SplitRules:
     whole_tag_commands: int = 1024
 
 
-def new_word(old: int, new: int) -> int:
+def new_word(old: W, new: W) -> W:
     """The word after the change: most rounds store it."""
     return new
 
 
-def empty(old: int, new: int) -> int:
+def empty(old: W, new: W) -> W:
     """0: the break of break-before-make, and a wipe."""
-    return 0
+    return keep(new, 0)
 
 
 def one_store(scope: Scope, source: str) -> Recipe:

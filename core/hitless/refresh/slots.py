@@ -1,13 +1,15 @@
 """What stands in a table: its entries by leaf, run, pointer and gap, with the ranges that touch them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from attrs import define
 
 from hitless.bits import MASK64, U64Array, as_words, drop
 from hitless.pagetable import Level, PageFormat
 from hitless.refresh.commands import Target
+from hitless.refresh.grow import Planned
 
 Ranges: TypeAlias = Sequence[tuple[int, int]]
 
@@ -47,63 +49,69 @@ class Slot(NamedTuple):
 
     def target(self, *, tables: bool = False) -> Target:
         """What a cache may hold of the slot as it is."""
-        return Target(self.iova, self.end - 1, self.size_lg2, None if tables else self.level.number, tables)
+        iova, end = self.iova, self.end
+        return Target(iova, end - 1, (end - iova).bit_length() - 1, None if tables else self.level.number, tables)
 
 
-class Table(NamedTuple):
-    """One table: where it lies, the first IOVA that it translates, and the words that it holds.
+@define(eq=False)
+class Table:
+    """One table: where it lies, and the first IOVA that it translates.
 
-    ``parent`` is the slot whose pointer leads to it; None: it is the root.
+    ``parent`` is the slot whose pointer leads to it; None: it is the root. ``planned`` is what it will hold, where
+    memory does not say so yet.
     """
 
     level: Level
     pa: int
     base: int
-    words: U64Array
+    memory: Planned
     parent: Slot | None
+    planned: U64Array | None = None
 
     @property
-    def end(self) -> int:
-        return self.base + (len(self.words) << self.level.lo)
+    def words(self) -> U64Array:
+        """All its words."""
+        if self.planned is None:
+            return self.memory.view(self.pa, 1 << self.level.bits)
+        return self.planned
+
+    def word(self, index: int) -> int:
+        """One of its words."""
+        return self.memory.load(self.pa + 8 * index) if self.planned is None else int(self.planned[index])
 
     def index_of(self, iova: int) -> int:
         """The index of the entry for an IOVA."""
         return (iova - self.base) >> self.level.lo
 
-    def pa_of(self, iova: int) -> int:
-        """Address of the entry for an IOVA."""
-        return self.pa + 8 * self.index_of(iova)
 
-
-def slots(fmt: PageFormat, table: Table, ranges: Ranges) -> Iterator[Slot]:
+def slots(fmt: PageFormat, table: Table, ranges: Ranges) -> list[Slot]:
     """The slots of a table that sorted ranges touch, in order."""
+    found: list[Slot] = []
     now: Slot | None = None
     for start, end in ranges:
         at = start
         while at < end:
             if now is None or at >= now.end:
-                found = _slot(fmt, table, at, end)
-                if now is not None and not now.word and not found.word and now.end == found.iova:
-                    now = now._replace(end=found.end)
+                here = _slot(fmt, table, at, end)
+                if now is not None and not now.word and not here.word and now.end == here.iova:
+                    now = found[-1] = now._replace(end=here.end)
                 else:
-                    if now is not None:
-                        yield now
-                    now = found
+                    now = here
+                    found.append(now)
             stop = min(end, now.end)
             if now.ranges and now.ranges[-1][1] == at:
                 now.ranges[-1] = (now.ranges[-1][0], stop)
             else:
                 now.ranges.append((at, stop))
             at = stop
-    if now is not None:
-        yield now
+    return found
 
 
 def _slot(fmt: PageFormat, table: Table, at: int, end: int) -> Slot:
     """The slot at an IOVA; a gap reaches up to the next entry that is not empty, or to ``end``."""
     level, lo = table.level, table.level.lo
-    index = table.index_of(at)
-    word = int(table.words[index])
+    index = (at - table.base) >> lo
+    word = table.word(index)
     first = at >> lo << lo
     stop = first + (1 << lo)
     kind = ""
@@ -117,11 +125,12 @@ def _slot(fmt: PageFormat, table: Table, at: int, end: int) -> Slot:
         kind = "table"
     else:
         kind = "leaf"
-        lg2 = int(fmt.leaf_lg2(word, level.number))
+        lg2 = fmt.leaf_lg2(word, level.number)
         if lg2 > lo:
             first = at >> lg2 << lg2
-            stop, word = first + (1 << lg2), int(table.words[table.index_of(first)])
-    return Slot(level, table.pa_of(first), first, stop, word, kind, [])
+            index = table.index_of(first)
+            stop, word = first + (1 << lg2), table.word(index)
+    return Slot(level, table.pa + 8 * index, first, stop, word, kind, [])
 
 
 def without(ranges: Ranges, gone: Ranges) -> list[tuple[int, int]]:

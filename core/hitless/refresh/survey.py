@@ -7,7 +7,10 @@ made is the recipes' matter.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple, cast
+
+from attrs import evolve
 
 from hitless.bits import MASK64, drop
 from hitless.errors import HitlessError
@@ -23,6 +26,8 @@ from hitless.refresh.recipes import Kind
 from hitless.refresh.slots import Ranges, Slot, Table, joined_attrs, slots, without
 from hitless.refresh.target import Piece, PlanRequest, Segment
 from hitless.units import align_down, align_up
+
+_UNCHANGED = Outcome()
 
 
 class Entry(NamedTuple):
@@ -57,28 +62,39 @@ class Survey:
         self._builder = builder
         self._request = request
         self._in_place = in_place
+        self._joins = joins
+        self._plain = request.owners.plain
         self.changes = Changes()
-        self._merger = Merger(
-            fmt, builder, self.changes, request.layout, request.owners, in_place=in_place, joins=joins
+
+    @cached_property
+    def _merger(self) -> Merger:
+        request = self._request
+        return Merger(
+            self._fmt,
+            self._builder,
+            self.changes,
+            request.layout,
+            request.owners,
+            in_place=self._in_place,
+            joins=self._joins,
         )
 
     def root(self, root_pa: int, ranges: Ranges) -> None:
         """Survey sorted ranges of IOVAs, none of which crosses a hole of a sign-extended space."""
         top = self._fmt.top
         span_lg2 = top.lo + top.bits
-        words = self._memory.view(root_pa, 1 << top.bits)
         by_base: dict[int, list[tuple[int, int]]] = {}
         for start, end in ranges:
             by_base.setdefault(start >> span_lg2 << span_lg2, []).append((start, end))
         for base, inside in by_base.items():
-            self._table(Table(top, root_pa, base, words, None), inside)
+            self._table(Table(top, root_pa, base, self._memory, None), inside)
 
     def _table(self, table: Table, ranges: Ranges, *, swapped: bool = False) -> Outcome:
         """Survey ``ranges`` in one table; one that the plan puts in another's place is not merged in the same plan."""
         wipes = len(self.changes.wipe)
         after: dict[int, int] = {}
         mergeable: dict[int, Outcome] = {}
-        found = list(slots(self._fmt, table, ranges))
+        found = slots(self._fmt, table, ranges)
         if table.parent is not None and (divided := self._divided_runs(table, found)):
             return Outcome(pointer=self._swap(table, table.parent, divided))
         for slot in found:
@@ -94,8 +110,9 @@ class Survey:
                     if not outcome.merged:
                         mergeable[index] = outcome
         if not self._request.merge or swapped:
-            self._merger.merge(table, mergeable)
-            return Outcome()
+            if mergeable:
+                self._merger.merge(table, mergeable)
+            return _UNCHANGED
         outcome = self._merger.outcome(table, after, mergeable)
         if outcome.empty:
             del self.changes.wipe[wipes:]
@@ -127,16 +144,17 @@ class Survey:
     def _leaf(self, slot: Slot, table: Table, after: dict[int, int]) -> None:
         """Keep, replace, wipe, cut or resize a leaf."""
         first = table.index_of(slot.iova)
-        words = table.words[first : first + slot.entries].tolist()
+        single = slot.entries == 1
+        words = [slot.word] if single else table.words[first : first + slot.entries].tolist()
         if self._request.remap:
             self._remap(slot, words, table, after)
             return
         pieces = self._pieces(slot, table)
         if self._divides(slot, pieces):
-            if slot.entries > 1:
-                self._resize(slot, words, pieces, table, after)
-            else:
+            if single:
                 after[first] = self._cut(slot, pieces)
+            else:
+                self._resize(slot, words, pieces, table, after)
             return
         piece = pieces[0]
         if piece.change:
@@ -158,16 +176,19 @@ class Survey:
     def _cut(self, slot: Slot, pieces: list[Piece]) -> int:
         """Put a table in place of a plain leaf; the pointer to it."""
         number = slot.level.number
-        child, leaves = self._builder.build(number - 1, slot.iova, pieces, later=self._together)
+        child, leaves = self._builder.build(
+            number - 1, slot.iova, pieces, later=None if self._plain else self._together
+        )
         new = self._fmt.table(number, child)
         fold = [(laid.entry_pa, laid.entries) for laid in leaves]
         cut = Change("cut", slot.pa, number, slot.iova, slot.word, new, slot.target(), fold)
-        if self._together(slot.iova, pieces[0].oa, slot.size_lg2):
+        if not self._plain and self._together(slot.iova, pieces[0].oa, slot.size_lg2):
             cut.together = True
             self.changes.cut_together.append(cut)
         else:
             self.changes.cut.append(cut)
-        self._cut_later()
+        if self._builder.later:
+            self._cut_later()
         self._finish(leaves, slot)
         return new
 
@@ -222,8 +243,7 @@ class Survey:
         if slot.covered and all(s.oa is None for s in self._request.layout(slot.iova, slot.end)):
             outcome = Outcome(empty=True, tables=list(tables_below(self._fmt, self._memory, number - 1, child)))
         else:
-            table = Table(level, child, slot.iova, self._memory.view(child, 1 << level.bits), slot)
-            outcome = self._table(table, slot.ranges)
+            outcome = self._table(Table(level, child, slot.iova, self._memory, slot), slot.ranges)
         if outcome.empty:
             self.changes.unlinked += outcome.tables
             self.changes.wipe.append(
@@ -237,6 +257,8 @@ class Survey:
     def _divided_runs(self, table: Table, found: list[Slot]) -> list[tuple[Slot, list[Piece]]]:
         """The runs of a table that cannot be taken apart in their place, and have to be."""
         if self._in_place or self._request.remap:
+            return []
+        if len(found) == 1 and found[0].entries == 1:
             return []
         runs = [(slot, self._pieces(slot, table)) for slot in found if slot.kind == "leaf" and slot.entries > 1]
         return [(slot, pieces) for slot, pieces in runs if self._divides(slot, pieces)]
@@ -267,7 +289,7 @@ class Survey:
         self._finish(leaves, parent)
         self._cut_later()
         left = without(parent.ranges, [(slot.iova, slot.end) for slot, _ in divided])
-        self._table(table._replace(pa=pa, words=words), left, swapped=True)
+        self._table(evolve(table, pa=pa, planned=words), left, swapped=True)
         return new
 
     # -- parts

@@ -1,16 +1,16 @@
 """Plans of a real log, checked at the moment when they are prepared."""
 
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from attrs import define
 
-from hitless.check import Report, Truth, check
-from hitless.check.stage import subject_of
-from hitless.check.story import tell
 from hitless.guest_memfd.conversion import Conversion
 from hitless.iommufd import Domain
 from hitless.plan import Plan
 from hitless.run.result import Row
+
+if TYPE_CHECKING:
+    from hitless.check import Report, Truth
 
 Check: TypeAlias = Literal["none", "sampled", "all"]
 _FIRST, _EVERY = 50, 50
@@ -44,12 +44,16 @@ class PlanChecker:
 
 
 def check_plan(
-    domain: Domain, conversion: Conversion, plan: Plan, *, first: bool = True, truth: Truth | None = None
-) -> tuple[Report, str]:
+    domain: Domain, conversion: Conversion, plan: Plan, *, first: bool = True, truth: "Truth | None" = None
+) -> "tuple[Report, str]":
     """Check a plan that has not been carried out; ``first`` asks for the story of the shortest violation.
 
     ``truth``: what shall hold; None: what the domain's guest says.
     """
+    from hitless.check import Truth, check  # noqa: PLC0415 - heavy, and most runs check nothing
+    from hitless.check.stage import subject_of  # noqa: PLC0415
+    from hitless.check.story import tell  # noqa: PLC0415
+
     truth = truth or Truth.of(domain.guest, domain.default_attrs, conversion.runs)
     subject = subject_of(domain, truth, list(plan.steps()))
     report = check(subject)

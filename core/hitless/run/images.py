@@ -4,9 +4,12 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import cast
 
+import numpy as np
 from attrs import define, evolve, field
 
+from hitless.bits import U64Array
 from hitless.check import Truth
+from hitless.columns import Ranges, words
 from hitless.errors import BadInput, Refused
 from hitless.guest_memfd.conversion import ChangeRun
 from hitless.guest_memfd.guest import GUEST, HOST, GuestMemfd
@@ -48,6 +51,14 @@ class ImageBacking:
             a, b = max(low, start), min(high, end)
             if a < b:
                 yield a, b, pa + a - low
+
+    def pas(self, offsets: U64Array, owners: U64Array) -> U64Array:
+        pieces = self.pieces(0)
+        part = np.searchsorted(pieces.last, offsets)
+        return words(pa for _, _, pa in self.parts)[part] + (offsets - pieces.start[part])
+
+    def pieces(self, owner: int) -> Ranges:
+        return Ranges.of((start, end) for start, end, _ in self.parts)
 
     def pools(self) -> list[tuple[int, int, int]]:
         return [(pa, pa + end - start, -1) for start, end, pa in self.parts]

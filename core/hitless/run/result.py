@@ -1,15 +1,17 @@
 """What a run found, and how it is written down."""
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, define, field
 
 from hitless import __version__
 from hitless.hardware.dma import DmaCounters
 from hitless.refresh.executor import Counters
-from hitless.report.build import RunPicture
 from hitless.units import lg2_text
+
+if TYPE_CHECKING:
+    from hitless.report.build import RunPicture
 
 
 @define
@@ -77,7 +79,7 @@ class Row:
     story: str = ""
     witnessed: dict[str, int] | None = None
     seconds: float = 0.0
-    picture: RunPicture | None = None
+    picture: "RunPicture | None" = None
 
     @property
     def violations(self) -> dict[str, int]:

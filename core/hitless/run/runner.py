@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import define, field, frozen
 
@@ -17,10 +17,12 @@ from hitless.guest_memfd.log import LogConversion, LogFile, open_log, read_log
 from hitless.plugin import VendorRegistry
 from hitless.processes import side_by_side
 from hitless.run.checking import Check
-from hitless.run.pictures import Sampler
 from hitless.run.result import LogCounts, Row, RunResult
 from hitless.run.world import MachineName, World, open_world
 from hitless.units import size_text
+
+if TYPE_CHECKING:
+    from hitless.run.pictures import Sampler
 
 Progress: TypeAlias = Callable[[str, int, int | None], None]
 
@@ -40,7 +42,7 @@ class _Pass:
     counts: LogCounts = field(factory=LogCounts)
     problems: list[str] = field(factory=list)
     more: int = 0
-    sampler: Sampler | None = None
+    sampler: "Sampler | None" = None
 
     def run(self, log: LogFile, limit: int | None, progress: Callable[[int], None]) -> list[Row]:
         """All conversions, one after the other; a line that cannot be read ends the pass, and what was done stands."""
@@ -213,7 +215,7 @@ class _Job:
         """Run the log; the world is closed afterwards."""
         world = open_world(self.config, self.domains, registry, self.strategy, self.seed, self.check, self.machine)
         try:
-            a_pass = _Pass(world, sampler=Sampler(world) if self.pictures else None)
+            a_pass = _Pass(world, sampler=_sampler(world) if self.pictures else None)
             rows = a_pass.run(log, self.limit, lambda done: progress(self.label, done, None))
         finally:
             world.close()
@@ -223,6 +225,12 @@ class _Job:
         """Run the log in a process that has nothing loaded yet."""
         with open_log(path) as log:
             return self.run(open_registry(self.config), log, _silent)
+
+
+def _sampler(world: World) -> "Sampler":
+    from hitless.run.pictures import Sampler  # noqa: PLC0415 - most runs show nothing
+
+    return Sampler(world)
 
 
 def _is_small(log: str | Path) -> bool:

@@ -22,7 +22,6 @@ from hitless.iommufd.attach import Behind
 from hitless.iommufd.live import attached
 from hitless.machine import Machine
 from hitless.machine.qemu.boards import GUEST_PA as EMULATED_GUEST_PA
-from hitless.machine.qemu.machine import QemuMachine, check_emulated, emulator_of
 from hitless.memory import PageAllocator
 from hitless.pagetable import count_leaves
 from hitless.plan import Step
@@ -76,8 +75,7 @@ class Station:
         row.tables, row.tables_peak = self.tables.used_pages, self.tables.peak_pages
         row.leaves = dict(count_leaves(self.machine.arena, domain.vendor.page_format, domain.planner.root_pa))
         row.conflicts = sum(unit.conflicts for unit in domain.units)
-        if isinstance(self.machine, QemuMachine):
-            row.witnessed = attrs.asdict(self.machine.witnessed)
+        row.witnessed = self.machine.tally
         row.freed_table_reads = sum(unit.freed_table_reads for unit in domain.units)
         return row
 
@@ -188,12 +186,14 @@ class _Opening:
         else:
             self.machine = self._emulated(table_bytes)
 
-    def _emulated(self, table_bytes: int) -> QemuMachine:
+    def _emulated(self, table_bytes: int) -> Machine:
         """The machine of one domain, whose vendor gets the features that units have there.
 
         Raises:
             HitlessError: there is no such machine for it.
         """
+        from hitless.machine.qemu.machine import QemuMachine, check_emulated, emulator_of  # noqa: PLC0415 - seldom used
+
         (told,) = self.domains
         if told.stage1 is not None or told.pasid is not None:
             raise HitlessError(
@@ -289,7 +289,7 @@ class _Opening:
         engine = DmaEngine(
             self.guest,
             lanes,
-            None if isinstance(self.machine, QemuMachine) else domain.default_attrs,
+            None if self.name == "qemu" else domain.default_attrs,
             random.Random(self.machine.rng.random()),
             domain.policy.maps_private,
             maps_shared=domain.policy.maps_shared,

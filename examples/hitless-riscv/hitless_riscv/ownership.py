@@ -5,7 +5,18 @@ Spec: RISC-V Smmtt, a draft. Facts: RISCV-MTT-*.
 
 from collections.abc import Mapping, Sequence
 
-from hitless.ownership import GUEST, HOST, Choreography, OwnerChange, Ownership, OwnerTable, Policy, Verdict
+from hitless.ownership import (
+    GUEST,
+    HOST,
+    Choreography,
+    OwnerChange,
+    OwnerChanges,
+    Ownership,
+    OwnerTable,
+    Policy,
+    Verdict,
+    owns,
+)
 from hitless.plan import Own
 from hitless_riscv.features import RiscvFeatures
 
@@ -45,6 +56,8 @@ class Mpt(Ownership):
         """The root domain's manager rewrites both tables; its MPTINVAL and IOFENCE are part of it (RISCV-MTT-6)."""
         if not self._checked:
             return Choreography()
+        if isinstance(changes, OwnerChanges):
+            return Choreography(own=owns("MPT", changes.ranges, changes.owner, _GRANULE_LG2))
         return Choreography(own=[Own("MPT", start, end, owner, _GRANULE_LG2) for start, end, owner, _ in changes])
 
     def initial(self, table: OwnerTable, start_pa: int, end_pa: int, owner: int, hunk_lg2: int) -> None:

@@ -88,9 +88,9 @@ class Sv(PageFormat):
         run = pte.N.mask | RUN_CODE << pte.RUN.lo if self.leaf_size(size_lg2).entries_lg2 else 0
         return join(_entry(oa), attrs | pte.V.mask | run)
 
-    def table(self, level: int, child_pa: int) -> int:
+    def table(self, level: int, child_pa: W) -> W:
         """A pointer restricts nothing (RISCV-PTE-12)."""
-        return _entry(child_pa) | pte.V.mask
+        return join(_entry(child_pa), pte.V.mask)
 
     def default_attrs(self, rights: int) -> int:
         """Memory as the PMA say, for users, not for execution; there is no write-only.

@@ -118,6 +118,9 @@ _WHOLE_SPACE = 0x7FFF_FFFF_FFFF_F000
 _LARGEST_BLOCK_LG2 = 52
 _DEVICE_BACKLOG = 32 << 24  # MaxPend: as many IOTLB requests as the device may have pending
 _DOMAIN = 0xFFFF
+_OF_PASID = "AMD-INV-1, AMD-INV-2, AMD-INV-3, AMD-INV-7, AMD-INV-15"
+_OF_DOMAIN = "AMD-INV-1, AMD-INV-2, AMD-INV-3, AMD-INV-7, AMD-INV-10"
+_GUEST_STAGES, _HOST_STAGES = frozenset({"1", "12"}), frozenset({"2", "12"})
 
 
 def size_code(start: int, size_lg2: int) -> int:
@@ -193,8 +196,8 @@ class AmdCommands:
         if layout is None:
             why = f"opcode {opcode:#x}: {NOT_MODELLED.get(opcode, 'there is no such command')}"
             return [Illegal("AMD-CMD-11, AMD-CMD-15", f"{why}, not modelled" if opcode in NOT_MODELLED else why)]
-        if fault := next(iter(layout.faults(words)), None):
-            return [Illegal("AMD-CMD-10", fault)]
+        if not layout.legal(words):
+            return [Illegal("AMD-CMD-10", next(layout.faults(words)))]
         match opcode:
             case 1 if words[0] & _S:
                 return [Completes("AMD-WAIT-1, AMD-WAIT-2", words[0] & 0xF_FFFF_FFFF_FFF8, words[1], 64)]
@@ -245,15 +248,16 @@ def _iotlb_pasid(pasid: int) -> int:
 
 def _pages(words: Words) -> list[Effect]:
     """INVALIDATE_IOMMU_PAGES: of one PASID with GN, else of all that the domain's v1 table takes part in."""
-    gn, pde = bool(words[1] & _GN), bool(words[1] & _PDE)
-    first, last = covered(words[1])
-    tag = words[0] >> 32 & _DOMAIN | ((words[0] & 0xF_FFFF) << 16 if gn else 0)
+    head, address = words
+    gn, pde = bool(address & _GN), bool(address & _PDE)
+    first, last = covered(address)
+    tag = head >> 32 & _DOMAIN | ((head & 0xF_FFFF) << 16 if gn else 0)
     drops = Drops(
-        "AMD-INV-1, AMD-INV-2, AMD-INV-3, AMD-INV-7, " + ("AMD-INV-15" if gn else "AMD-INV-10"),
+        _OF_PASID if gn else _OF_DOMAIN,
         tables=pde,
         tag=tag,
         tag_mask=-1 if gn else _DOMAIN,
-        stages=frozenset({"1", "12"} if gn else {"2", "12"}),
+        stages=_GUEST_STAGES if gn else _HOST_STAGES,
         first=first,
         last=last,
         leaf_match=Match.PIECE_INSIDE,

@@ -5,6 +5,10 @@ Spec: AMD64 APM volume 2 section 15.36; list mail of AMD engineers. Facts: AMD-R
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+
+from hitless.bits import U64Array
+from hitless.columns import Places, Ranges
 from hitless.errors import Refused
 from hitless.ownership import (
     FIRMWARE,
@@ -16,11 +20,14 @@ from hitless.ownership import (
     Close,
     Follow,
     OwnerChange,
+    OwnerChanges,
     Ownership,
     OwnerTable,
     Policy,
     Verdict,
-    size_class,
+    edges,
+    inner,
+    owns,
 )
 from hitless.plan import Call, Own, Step, Store
 from hitless.units import align_down, align_up
@@ -90,14 +97,35 @@ class Rmp(Ownership):
         """
         if not self._snp:
             return Choreography()  # there is no RMP
+        if isinstance(changes, OwnerChanges):
+            return self._own_many(table, changes, allow_break=allow_break or not trusted)
         blocks = sorted({block for change in changes for block in self._partial(table, change)})
         if blocks and trusted and not allow_break:
             raise _refusal("smash", blocks[0])
         steps = [Own("PSMASH", block, block + (1 << _2M), table.owner(block), _4K) for block in blocks]
         for start, end, owner, leaf_lg2 in changes:
-            found = _entries(start, end, owner, size_class(leaf_lg2, (_4K, _2M)))
+            found = _entries(start, end, owner, leaf_lg2)
             steps += [Own("RMPUPDATE", a, b, owner, size, self._drops) for a, b, size in found]
         return Choreography(own=steps)
+
+    def _own_many(self, table: OwnerTable, changes: OwnerChanges, *, allow_break: bool) -> Choreography:
+        """The same for many changes: all that is smashed, then all that is updated, by owner and size."""
+        ranges = changes.ranges
+        blocks = edges(ranges, _2M)
+        owner, size_lg2 = table.states(blocks)
+        smashed = np.flatnonzero((owner != HOST) & (size_lg2 == _2M))
+        blocks, owner = blocks[smashed], owner[smashed]
+        if len(blocks) and not allow_break:
+            raise _refusal("smash", int(blocks[0]))
+        steps = owns("PSMASH", Ranges(blocks, blocks + np.uint64((1 << _2M) - 1)), owner, _4K)
+        large, middle = inner(ranges, _2M)
+        fits = np.flatnonzero((changes.owner[large] != HOST) & (changes.leaf_lg2[large] >= _2M))
+        if not len(fits):
+            return Choreography(own=[*steps, *owns("RMPUPDATE", ranges, changes.owner, _4K, self._drops)])
+        large, middle = large[fits], middle.take(fits)
+        small, owners = _around(ranges, large, middle, changes.owner)
+        steps += owns("RMPUPDATE", small, owners, _4K, self._drops)
+        return Choreography(own=[*steps, *owns("RMPUPDATE", middle, changes.owner[large], _2M, self._drops)])
 
     def follow(self, from_lg2: int, to_lg2: int) -> Follow:
         """The firmware engine changes leaf and entry together; without PUNSMASH nothing merges (AMD-RMP-12)."""
@@ -131,15 +159,27 @@ class Rmp(Ownership):
             table.set(start_pa, end_pa, FIRMWARE, _4K)
 
     def initial(self, table: OwnerTable, start_pa: int, end_pa: int, owner: int, hunk_lg2: int) -> None:
-        for a, b, size in _entries(start_pa, end_pa, owner, size_class(hunk_lg2, (_4K, _2M))):
+        for a, b, size in _entries(start_pa, end_pa, owner, hunk_lg2):
             table.set(a, b, owner, size)
 
     def _partial(self, table: OwnerTable, change: OwnerChange) -> Iterator[int]:
         """The guest-owned 2M entries that reach over an edge of a change (AMD-RMP-3)."""
-        for block in {align_down(change.start_pa, _2M), align_down(change.end_pa - 1, _2M)}:
+        first, last = align_down(change.start_pa, _2M), align_down(change.end_pa - 1, _2M)
+        for block in (first,) if first == last else (first, last):
             inside = change.start_pa <= block and block + (1 << _2M) <= change.end_pa
             if not inside and table.owner(block) != HOST and table.entry_lg2(block) == _2M:
                 yield block
+
+
+def _around(ranges: Ranges, large: Places, middle: Ranges, owners: U64Array) -> tuple[Ranges, U64Array]:
+    """What is left of ranges, some of which have a middle part of their own; and whose it becomes."""
+    whole = ranges.take(large)
+    start = np.concatenate([np.delete(ranges.start, large), whole.start, middle.last + np.uint64(1)])
+    last = np.concatenate([np.delete(ranges.last, large), middle.start - np.uint64(1), whole.last])
+    owner = np.concatenate([np.delete(owners, large), owners[large], owners[large]])
+    order = np.argsort(start, kind="stable")
+    order = order[last[order] + np.uint64(1) > start[order]]
+    return Ranges(start[order], last[order]), owner[order]
 
 
 def _refusal(kind: str, block: int) -> Refused:

@@ -135,7 +135,7 @@ class AmdV1(PageFormat):
             return self.levels[level].lo
         return select(run, lowest_zero(word, 12) + 1, self.levels[level].lo)
 
-    def child_level(self, word: int, level: int) -> int:
+    def child_level(self, word: W, level: int) -> W:
         """NextLevel, which may skip levels (AMD-LVL-6)."""
         return get(word, NEXT_LEVEL) - 1
 
@@ -183,9 +183,9 @@ class AmdV1(PageFormat):
             attrs |= NEXT_LEVEL.mask | (1 << size_lg2 - 1) - 1 & ~_OFFSET
         return join(keep(oa, ADDRESS.mask), attrs | PR.mask)
 
-    def table(self, level: int, child_pa: int) -> int:
+    def table(self, level: int, child_pa: W) -> W:
         """A pointer grants both rights: the AND over the walk is the leaf's (AMD-PTE-6)."""
-        return keep(child_pa, ADDRESS.mask) | level << NEXT_LEVEL.lo | PR.mask | IR.mask | IW.mask | self._c
+        return join(keep(child_pa, ADDRESS.mask), level << NEXT_LEVEL.lo | PR.mask | IR.mask | IW.mask | self._c)
 
     def default_attrs(self, rights: int) -> int:
         return self._fc | self._c | (IR.mask if rights & READ else 0) | (IW.mask if rights & WRITE else 0)

@@ -47,6 +47,10 @@ _MSI_DEVICE = 1 << 24  # Device-nGnRE, where SMMU and CPU caches do not meet
 _BY_STAGE = {"1": (TLBI_NH_VA, TLBI_NH_ASID), "2": (TLBI_S2_IPA, TLBI_S12_VMALL)}
 _STAGE_OF = {TLBI_NH_VA: "1", TLBI_NH_VAA: "1", TLBI_S2_IPA: "2"}
 _STAGE_1, _STAGE_2 = frozenset({"1", "12"}), frozenset({"2"})
+_OF_RANGE = "ARM-TLBI-1, ARM-TLBI-3, ARM-TLBI-4, ARM-TLBI-5, ARM-TLBI-6, ARM-TLBI-8"
+_OF_ADDRESS = "ARM-TLBI-2, ARM-TLBI-4, ARM-TLBI-6"
+_LEVELS_OF_TTL = (None, frozenset({2}), frozenset({1}), frozenset({0}))
+_NO_SIZES: frozenset[int] = frozenset()
 
 
 def range_codes(
@@ -81,6 +85,7 @@ class ArmSmmuCommands:
     def __init__(self, features: ArmSmmuFeatures, page_format: PageFormat) -> None:
         self._ril = features.ril
         self._bits = {"VMID": 16 if features.vmid16 else 8, "ASID": 16 if features.asid16 else 8}
+        self._too_wide = {opcode: _beyond(layout, self._bits) for opcode, layout in LAYOUTS.items()}
         self._sync = _SYNC_MSI | (_MSI_WRITE_BACK if features.coherent else _MSI_DEVICE)
         self._stage = page_format.stage
         self._granule_lg2 = page_format.levels[0].lo
@@ -155,27 +160,33 @@ class ArmSmmuCommands:
         layout = LAYOUTS.get(opcode)
         if layout is None:
             return [Illegal("ARM-CMD-8", f"CERROR_ILL: there is no opcode {opcode:#x} here")]
-        if fault := next(layout.faults(words), None):
-            return [Illegal("ARM-CMD-8", f"CERROR_ILL: {fault}")]
-        fields = layout.decode(words)
-        for name, bits in self._bits.items():
-            if fields.get(name, 0) >> bits:
-                return [Illegal("ARM-CMD-8", f"CERROR_ILL: {name} {fields[name]:#x} is wider than {bits} bits")]
+        if not layout.legal(words):
+            return [Illegal("ARM-CMD-8", f"CERROR_ILL: {next(layout.faults(words))}")]
+        if opcode == SYNC:
+            return _decode_sync(words)
+        if words[0] & self._too_wide[opcode]:
+            return [self._wide(layout.decode(words))]
         if opcode in _STAGE_OF:
-            return self._decode_address(opcode, words, fields)
+            return self._decode_address(opcode, words)
+        fields = layout.decode(words)
         if opcode == ATC_INV:
             return _decode_atc(words, fields)
-        if opcode == SYNC:
-            return _decode_sync(words, fields)
         if opcode in (CFGI_STE, CFGI_STE_RANGE, CFGI_CD, CFGI_CD_ALL):
             return _decode_configuration(opcode, fields)
         if opcode == RESUME and fields["response"] == 3:
             return [Illegal("ARM-CMD-15", "CERROR_ILL: response 3 is reserved")]
         return _decode_whole(opcode, fields)
 
-    def _decode_address(self, opcode: int, words: Words, fields: Mapping[str, int]) -> Sequence[Effect]:
+    def _wide(self, fields: Mapping[str, int]) -> Illegal:
+        """A VMID or ASID of more bits than the unit has."""
+        name, bits = next((name, bits) for name, bits in self._bits.items() if fields.get(name, 0) >> bits)
+        return Illegal("ARM-CMD-8", f"CERROR_ILL: {name} {fields[name]:#x} is wider than {bits} bits")
+
+    def _decode_address(self, opcode: int, words: Words) -> Sequence[Effect]:
         """An address TLBI: a range, or one address (ARM-TLBI-1, ARM-TLBI-2)."""
-        num, scale, ttl, tg = fields["NUM"], fields["SCALE"], fields["TTL"], fields["TG"]
+        low, high = words
+        stage = _STAGE_OF[opcode]
+        num, scale, ttl, tg = low >> 12 & 0x1F, low >> 20 & 0x3F, high >> _TTL_LO & 3, high >> _TG_LO & 3
         if not self._ril and (num or scale or ttl or tg):
             return [Illegal("ARM-TLBI-1", "CERROR_ILL: NUM, SCALE, TTL and TG need IDR3.RIL")]
         if scale > _SCALE_MAX and not self._ds:
@@ -183,13 +194,13 @@ class ArmSmmuCommands:
         if not tg:
             if num or scale or ttl:
                 return []  # what a range or level means without TG is not known
-            first, size_lg2 = words[1] & _ADDRESS, 12
+            first, size_lg2 = high & _ADDRESS, 12
         else:
             if not (num or scale or ttl):
                 return [Illegal("ARM-TLBI-7", "CERROR_ILL: TG is given, but NUM, SCALE and TTL are 0")]
             size_lg2 = _GRANULES_LG2[tg]
-            first = words[1] & _ADDRESS
-            if _STAGE_OF[opcode] == self._stage and size_lg2 != self._granule_lg2:
+            first = high & _ADDRESS
+            if stage == self._stage and size_lg2 != self._granule_lg2:
                 return [NoEffect("ARM-TLBI-12")]  # entries here are made with another granule
             if ttl == 1 and size_lg2 == 14 and not self._ds:
                 return [Illegal("ARM-TLBI-15", "CERROR_ILL: TTL 1 is reserved with the 16K granule")]
@@ -198,19 +209,17 @@ class ArmSmmuCommands:
         every_asid = opcode != TLBI_NH_VA
         return [
             Drops(
-                "ARM-TLBI-1, ARM-TLBI-3, ARM-TLBI-4, ARM-TLBI-5, ARM-TLBI-6, ARM-TLBI-8"
-                if tg
-                else "ARM-TLBI-2, ARM-TLBI-4, ARM-TLBI-6",
+                _OF_RANGE if tg else _OF_ADDRESS,
                 # TTL 1 or 2 spares the table descriptors at and below it: then not every one is sure to go.
-                tables=not fields["Leaf"] and ttl in (0, 3),
-                tag=fields["VMID"] | fields.get("ASID", 0) << ASID_LO,
+                tables=not high & _LEAF and ttl in (0, 3),
+                tag=low >> 32 & VMID_MASK if every_asid else low >> 32,
                 tag_mask=VMID_MASK if every_asid else -1,
                 first=first,
                 last=first + (num + 1 << min(scale, _SCALE_MAX_52) + size_lg2) - 1,
                 leaf_match=Match.PIECE_OVERLAPS if tg else Match.LEAF_OVERLAPS,
-                leaf_levels=frozenset({3 - ttl}) if ttl else None,
-                whole_lg2s=self._runs if tg and _STAGE_OF[opcode] == self._stage else frozenset(),
-                stages=_STAGE_1 if _STAGE_OF[opcode] == "1" else _STAGE_2,
+                leaf_levels=_LEVELS_OF_TTL[ttl],
+                whole_lg2s=self._runs if tg and stage == self._stage else _NO_SIZES,
+                stages=_STAGE_1 if stage == "1" else _STAGE_2,
             )
         ]
 
@@ -228,6 +237,11 @@ class ArmSmmuCommands:
             elif isinstance(effect, Drops) and (opcode in _STAGE_OF or opcode == ATC_INV):
                 named.append(f"covers [{effect.first:#x}, {effect.last:#x}]")
         return " ".join([layout.name, *named])
+
+
+def _beyond(layout: Layout, bits: Mapping[str, int]) -> int:
+    """The bits of a command's fields that are more than the unit has."""
+    return sum(each.mask & ~((1 << each.lo + bits[each.name]) - 1) for each in layout.fields if each.name in bits)
 
 
 def _decode_whole(opcode: int, fields: Mapping[str, int]) -> Sequence[Effect]:
@@ -276,9 +290,11 @@ def _decode_atc(words: Words, fields: Mapping[str, int]) -> Sequence[Effect]:
     ]
 
 
-def _decode_sync(words: Words, fields: Mapping[str, int]) -> Sequence[Effect]:
-    if fields["CS"] == 3:
+def _decode_sync(words: Words) -> Sequence[Effect]:
+    low, address = words
+    signal = low >> 12 & 3
+    if signal == 3:
         return [Illegal("ARM-CMD-6", "CERROR_ILL: CS 3 is reserved")]
-    if fields["CS"] != 1 or not words[1]:
+    if signal != 1 or not address:
         return [NoEffect("ARM-CMD-6")]  # nobody is told that it is done
-    return [Completes("ARM-SYNC-1, ARM-SYNC-2", words[1], fields["MSIData"], 32)]
+    return [Completes("ARM-SYNC-1, ARM-SYNC-2", address, low >> 32, 32)]

@@ -4,19 +4,28 @@ Spec: IHI0070 section 3.25. Facts: ARM-GPT-*.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
+import numpy as np
+
+from hitless.bits import U64Array
+from hitless.columns import Ranges, distinct
 from hitless.ownership import (
     GUEST,
     HOST,
     OTHER_GUEST,
     Choreography,
     OwnerChange,
+    OwnerChanges,
     Ownership,
     OwnerTable,
     Policy,
     Verdict,
+    edges,
+    inner,
+    owns,
 )
-from hitless.plan import Own
+from hitless.plan import Own, Owns
 from hitless.units import align_down, align_up
 from hitless_arm_smmu.features import GPT_BLOCKS_LG2, ArmSmmuFeatures
 from hitless_arm_smmu.gpt import RawGpt
@@ -74,6 +83,8 @@ class Gpt(Ownership):
 
         Each of it with its own TLBI by physical address and SYNC; break-before-make is not needed (ARM-GPT-7).
         """
+        if isinstance(changes, OwnerChanges):
+            return Choreography(own=self._own_many(table, changes))
         if not self._gpc:
             return Choreography(own=[Own("GPT", start, end, owner, GRANULE_LG2) for start, end, owner, _ in changes])
         steps: list[Own] = []
@@ -84,6 +95,52 @@ class Gpt(Ownership):
             steps.append(self._applied(after, Own("GPT", start, end, owner, GRANULE_LG2, self._drops)))
             steps += self._fuse(after, start, end)
         return Choreography(own=steps)
+
+    def _own_many(self, table: OwnerTable, changes: OwnerChanges) -> list[Owns]:
+        """The same for many changes: all that is shattered, all that is written, all that is fused, by size."""
+        ranges = changes.ranges
+        if not self._gpc:
+            return owns("GPT", ranges, changes.owner, GRANULE_LG2)
+        steps: list[Owns] = []
+        present = {*self._sizes, *table.sizes(int(ranges.start[0]), int(ranges.last[-1]) + 1)} - {GRANULE_LG2}
+        for size in sorted(present, reverse=True):
+            blocks = _blocks(edges(ranges, size), size)
+            owner, size_lg2 = table.states(blocks.start)
+            there = np.flatnonzero(size_lg2 >= size)  # a larger one has been shattered down to this size
+            smaller = max(each for each in self._sizes if each < size)
+            steps += owns("GPT_SHATTER", blocks.take(there), owner[there], smaller, self._drops)
+        steps += owns("GPT", ranges, changes.owner, GRANULE_LG2, self._drops)
+        return [*steps, *self._fuse_many(table, changes, steps)]
+
+    def _fuse_many(self, table: OwnerTable, changes: OwnerChanges, steps: list[Owns]) -> list[Owns]:
+        """What fuses after steps, by size."""
+        ranges = changes.ranges
+        if not self._may_fuse(table, changes):
+            return []
+        after, fused = _applied_all(table.copy(), steps), []
+        for below, size in pairwise(self._sizes):
+            blocks = _blocks(edges(ranges, size), size)
+            whole, owner, size_lg2 = after.blocks(blocks.start, size)
+            there = np.flatnonzero(whole & (size_lg2 == below))
+            which, middle = inner(ranges, size)
+            both, owners = Ranges.together([blocks.take(there), middle]), np.append(owner[there], changes.owner[which])
+            if not len(both):
+                break
+            found = owns("GPT_FUSE", both, owners, size, self._drops)
+            _applied_all(after, found)
+            fused += found
+        return fused
+
+    def _may_fuse(self, table: OwnerTable, changes: OwnerChanges) -> bool:
+        """Whether a block may have one state afterwards: none does that is shattered and not given to its own owner."""
+        ranges = changes.ranges
+        if len(self._sizes) == 1:
+            return False
+        owner, size_lg2 = table.states(edges(ranges, self._sizes[1]))
+        stays = size_lg2 > GRANULE_LG2
+        for each in distinct(changes.owner):
+            stays &= owner != np.uint64(each)
+        return not stays.all() or len(inner(ranges, self._sizes[1])[0]) > 0
 
     def _shatter(self, table: OwnerTable, pa: int, start: int, end: int) -> Iterator[Own]:
         """A contiguous entry that reaches over an edge, into the next smaller size, until none does (ARM-GPT-7)."""
@@ -121,6 +178,16 @@ class Gpt(Ownership):
             low, high = align_up(start_pa, size), align_down(end_pa, size)
             if size <= hunk_lg2 and low < high:
                 table.set(low, high, owner, size)
+
+
+def _blocks(first: U64Array, size_lg2: int) -> Ranges:
+    return Ranges(first, first + np.uint64((1 << size_lg2) - 1))
+
+
+def _applied_all(table: OwnerTable, steps: list[Owns]) -> OwnerTable:
+    for step in steps:
+        table.apply(step)
+    return table
 
 
 def _equal(table: OwnerTable, start: int, end: int, size_lg2: int) -> bool:

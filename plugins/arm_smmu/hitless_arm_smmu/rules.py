@@ -5,6 +5,7 @@ Spec: IHI0070 section 3.21.1. Facts: ARM-LIVE-*, ARM-TLBI-*.
 
 from collections.abc import Mapping
 
+from hitless.bits import W, join
 from hitless.hardware.facts import HardwareFacts
 from hitless.pagetable import PageFormat
 from hitless.refresh.recipes import (
@@ -29,14 +30,14 @@ def split_rules(page_format: PageFormat, features: ArmSmmuFeatures) -> SplitRule
     return SplitRules(tuple(sizes), "ARM-LVL-2, ARM-LVL-3", WHOLE_TAG_COMMANDS)
 
 
-def old_with_nt(old: int, new: int) -> int:
+def old_with_nt(old: W, new: W) -> W:
     """The block that a cut takes apart, with nT."""
-    return old | NT.mask
+    return join(old, NT.mask)
 
 
-def new_with_nt(old: int, new: int) -> int:
+def new_with_nt(old: W, new: W) -> W:
     """The block that a merge makes, with nT."""
-    return new | NT.mask
+    return join(new, NT.mask)
 
 
 def _refused(kind: str, change: str, do: str, scope: Scope) -> Impossible:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from attrs import evolve, frozen
 
-from hitless.bits import Field, bit, ignored
+from hitless.bits import Field, W, bit, ignored, join
 from hitless.bits import test as is_set
 from hitless.pagetable import READ, WRITE
 from hitless_arm_smmu.granules import VmsaConfig
@@ -85,9 +85,9 @@ class ArmStage1(Vmsa):
         """A write to a clean page clears AP[2] (ARM-FIRST-1)."""
         return self.hardware_set(level) & AP_READ_ONLY.mask
 
-    def table(self, level: int, child_pa: int) -> int:
+    def table(self, level: int, child_pa: W) -> W:
         """A pointer that restricts nothing."""
-        return super().table(level, child_pa) | (NS_TABLE.mask if self.config.ns else 0)
+        return join(super().table(level, child_pa), NS_TABLE.mask if self.config.ns else 0)
 
     def default_attrs(self, rights: int) -> int:
         """Write-back, inner shareable, of one ASID. AF is set unless hardware would set it: an access would fault.

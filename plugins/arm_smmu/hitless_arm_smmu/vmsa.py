@@ -183,8 +183,8 @@ class Vmsa(PageFormat):
         kind = (BLOCK if size.level else PAGE_OR_TABLE) | (CONTIGUOUS.mask if size.entries_lg2 else 0)
         return join(self._address(oa), attrs | kind)
 
-    def table(self, level: int, child_pa: int) -> int:
-        return self._address(child_pa) | PAGE_OR_TABLE
+    def table(self, level: int, child_pa: W) -> W:
+        return join(self._address(child_pa), PAGE_OR_TABLE)
 
     def _address(self, address: W) -> W:
         """An address as a descriptor holds it; where bits 49:48 and 15:12 are reserved they stay, so that they show."""

@@ -3,7 +3,7 @@
 Spec: VT-d 5.10, sections 6.5.2 and 6.5.4, tables 22 to 24 and 28. Facts: INTEL-QI-*, INTEL-WAIT-*.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from hitless.bits import Layout
@@ -68,6 +68,9 @@ class IntelCommands:
         self.words = 4 if wide else 2
         self._by_type = descriptor_layouts(wide=wide)
         self.layouts: Mapping[str, Layout] = {each.name: each for each in self._by_type.values()}
+        self._granularities = {
+            kind: field.values for kind, each in self._by_type.items() for field in each.fields if field.name == "G"
+        }
         self._first_stage = format_name == FIRST_STAGE
         self._psi = features.psi
         self._mamv = features.mamv
@@ -157,11 +160,12 @@ class IntelCommands:
     def decode(self, words: Words) -> Sequence[Effect]:
         """What the unit does; it stops its queue at a bad descriptor (INTEL-QI-10)."""
         kind = descriptor_type(words[0])
-        if kind in NOT_MODELLED:
-            return [NoEffect("INTEL-QI-11")]
-        if kind not in self._by_type:
+        layout = self._by_type.get(kind)
+        if layout is None:
+            if kind in NOT_MODELLED:
+                return [NoEffect("INTEL-QI-11")]
             return [Illegal("INTEL-QI-10", f"there is no descriptor of type {kind:#x}: FSTS.IQE is set")]
-        if fault := next(self._faults(kind, words), None):
+        if fault := self._fault(kind, layout, words):
             return [Illegal("INTEL-QI-10", f"{fault}: FSTS.IQE is set")]
         return self._effects.of(kind, words[0], words[1])
 
@@ -183,22 +187,23 @@ class IntelCommands:
             named.append(f"covers [{covers[0]:#x}, {covers[1]:#x}]")
         return " ".join([layout.name, *named])
 
-    def _faults(self, kind: int, words: Words) -> Iterator[str]:
-        """What makes a descriptor illegal: reserved bits, granularity, AM, a device range without a size."""
+    def _fault(self, kind: int, layout: Layout, words: Words) -> str:
+        """What makes it illegal: reserved bits, granularity, AM, a device range without a size; empty: nothing."""
+        if not layout.legal(words):
+            return next(layout.faults(words))
         low, high = words[:2]
-        layout = self._by_type[kind]
-        yield from layout.faults(words)
         granularity = low >> 4 & 3
-        legal = next((field.values for field in layout.fields if field.name == "G"), None)
+        legal = self._granularities.get(kind)
         if legal and granularity not in legal:
-            yield f"{layout.name}: G must be one of {sorted(legal)}, not {granularity}"
-        if kind in _RANGED and granularity == PAGE:
+            return f"{layout.name}: G must be one of {sorted(legal)}, not {granularity}"
+        if granularity == PAGE and kind in _RANGED:
             if not self._psi:
-                yield f"{layout.name}: page-selective needs CAP.PSI (INTEL-QI-6)"
+                return f"{layout.name}: page-selective needs CAP.PSI (INTEL-QI-6)"
             if high & 0x3F > self._mamv:
-                yield f"{layout.name}: AM must be at most CAP.MAMV {self._mamv}, not {high & 0x3F} (INTEL-QI-6)"
+                return f"{layout.name}: AM must be at most CAP.MAMV {self._mamv}, not {high & 0x3F} (INTEL-QI-6)"
         if kind in _DEVICE_TLBS and device_range(high, _DEVICE_TLBS[kind]) is None:
-            yield f"{layout.name}: S is set and the address has no 0 bit that tells a size (INTEL-QI-8)"
+            return f"{layout.name}: S is set and the address has no 0 bit that tells a size (INTEL-QI-8)"
+        return ""
 
 
 def _covers(kind: int, words: Words) -> tuple[int, int] | None:

@@ -5,7 +5,19 @@ Facts: INTEL-TDX-*.
 
 from collections.abc import Mapping, Sequence
 
-from hitless.ownership import HOST, Choreography, OwnerChange, Ownership, OwnerTable, Policy, Verdict
+import numpy as np
+
+from hitless.ownership import (
+    HOST,
+    Choreography,
+    OwnerChange,
+    OwnerChanges,
+    Ownership,
+    OwnerTable,
+    Policy,
+    Verdict,
+    owns,
+)
 from hitless.plan import Own
 
 _4K = 12
@@ -36,6 +48,15 @@ class Tdx(Ownership):
         self, table: OwnerTable, changes: Sequence[OwnerChange], *, trusted: bool, allow_break: bool
     ) -> Choreography:
         """Give pages to the TD, or take them back; the host's tables have been wiped before."""
+        if isinstance(changes, OwnerChanges):
+            ranges, given = changes.ranges, np.flatnonzero(changes.owner != HOST)
+            taken = np.flatnonzero(changes.owner == HOST)
+            return Choreography(
+                own=[
+                    *owns("TDH.MEM.PAGE.REMOVE", ranges.take(taken), changes.owner[taken], _4K),
+                    *owns("TDH.MEM.PAGE.AUG", ranges.take(given), changes.owner[given], _4K),
+                ]
+            )
         return Choreography(
             own=[
                 Own("TDH.MEM.PAGE.REMOVE" if owner == HOST else "TDH.MEM.PAGE.AUG", start, end, owner, _4K)

@@ -133,9 +133,9 @@ class SecondStage(PageFormat):
         """A leaf; an address beyond HAW sets reserved bits, so that it is refused and not folded (INTEL-SS-9)."""
         return join(keep(oa, ADDRESS.mask), attrs | (PS.mask if self.leaf_size(size_lg2).level else 0))
 
-    def table(self, level: int, child_pa: int) -> int:
+    def table(self, level: int, child_pa: W) -> W:
         """A pointer grants all rights: the AND over the walk is the leaf's."""
-        return child_pa & ADDRESS.mask | self._granted
+        return join(keep(child_pa, ADDRESS.mask), self._granted)
 
     def default_attrs(self, rights: int) -> int:
         """Write-back, snooped where the unit can force it.

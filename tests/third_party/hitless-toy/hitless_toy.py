@@ -53,8 +53,8 @@ class Flat(PageFormat):
     def leaf(self, size_lg2: int, oa: W, attrs: int) -> W:
         return join(masked(oa, ADDRESS), attrs | V.mask | L.mask)
 
-    def table(self, level: int, child_pa: int) -> int:
-        return child_pa | V.mask | R.mask | WR.mask
+    def table(self, level: int, child_pa: W) -> W:
+        return join(child_pa, V.mask | R.mask | WR.mask)
 
     def default_attrs(self, rights: int) -> int:
         return (R.mask if rights & READ else 0) | (WR.mask if rights & WRITE else 0)

@@ -9,7 +9,7 @@ from hitless.check.subject import Subject, TruthRun
 from hitless.hardware.facts import Drops, HardwareFacts, Match
 from hitless.hardware.vendor import Vendor
 from hitless.ownership import GUEST, Boundary, OwnerChange, OwnerTable, Verdict
-from hitless.plan import Own, Release, Store, effects_of
+from hitless.plan import Own, Release, Store, effects_of, singles
 from hitless.refresh.commands import Target
 from hitless.refresh.recipes import Kind, Recipe
 from hitless.units import PAGE_LG2, WORD_MAX
@@ -205,4 +205,4 @@ def own_drops(vendor: Vendor) -> bool:
     page = 1 << vendor.split_rules.leaf_lg2s[0]
     change = OwnerChange(0, page, GUEST)
     steps = vendor.ownership.own(OwnerTable(), [change], trusted=False, allow_break=False).own
-    return any(isinstance(step, Own) and step.drops != "none" for step in effects_of(steps))
+    return any(isinstance(step, Own) and step.drops != "none" for step in effects_of(singles(steps)))

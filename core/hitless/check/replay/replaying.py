@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import attrs
 from attrs import define, field
 
+from hitless.bits import U64Array
 from hitless.check.replay.cached import Outcome, Place, Port
 from hitless.check.replay.origins import keep, root_of
 from hitless.check.replay.scene import Scene, parse_steps
@@ -422,8 +423,14 @@ class _NoTables:
     def allocate(self, size_lg2: int = PAGE_LG2) -> int:
         raise BadInput("a replay allocates no tables", why=f"2**{size_lg2} bytes were asked for")
 
+    def allocate_many(self, count: int, size_lg2: int = PAGE_LG2) -> U64Array:
+        raise BadInput("a replay allocates no tables", why=f"{count} of 2**{size_lg2} bytes were asked for")
+
     def free(self, pa: int, size_lg2: int = PAGE_LG2) -> None:
         """Whoever walks there later reads a freed table; that is all."""
+
+    def free_many(self, pas: U64Array, size_lg2: int = PAGE_LG2) -> None:
+        """The same."""
 
 
 @define

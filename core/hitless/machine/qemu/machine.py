@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, Self
 
-from attrs import define, field
+from attrs import asdict, define, field
 
 from hitless.errors import HitlessError
 from hitless.hardware.emulator import Emulator
@@ -170,6 +170,10 @@ class QemuMachine(Machine):
     def _bulk(self, pci: Pci, pages: mmap.mmap) -> Nvme:
         registers = Registers(pci.process, pci.enable(BULK_DEVICE))
         return Nvme(registers, pages, self.memory, self._reserve(1 << WINDOW_LG2))
+
+    @property
+    def tally(self) -> dict[str, int] | None:
+        return asdict(self.witnessed)
 
     @property
     def witnessed(self) -> Witnessed:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from attrs import define, field
 
+from hitless.columns import Ranges
 from hitless.errors import HitlessError
 from hitless.hardware.caches import CachedLeaf
 from hitless.hardware.emulator import Emulator, Queues, Records, Traced
@@ -162,6 +163,9 @@ class QemuUnit(Unit):
 
     def forget_pa(self, start_pa: int, end_pa: int, *, devices: bool) -> None:
         """QEMU has no owner tables: their own invalidations reach nothing here."""
+
+    def forget_pas(self, ranges: Ranges, *, devices: bool) -> None:
+        """As :meth:`forget_pa`."""
 
     def ask(self, device: int, iova: int, *, write: bool) -> Traced:
         """Let a device do one access of a few bytes; what the trace tells of it.

@@ -112,6 +112,10 @@ class ImageMemory:
         """Refuse: an image is only read."""
         _read_only(pa)
 
+    def exchange(self, pas: U64Array, expected: U64Array, new: U64Array) -> U64Array:
+        """Refuse: an image is only read."""
+        _read_only(int(pas.flat[0]) if pas.size else 0)
+
     def scatter(self, pas: U64Array, words: U64Array) -> None:
         """Refuse: an image is only read."""
         _read_only(int(pas.flat[0]) if pas.size else 0)

@@ -132,9 +132,9 @@ class X86_64(PageFormat):  # noqa: N801 - the architecture's name
             attrs = drop(attrs, PAT_4K.mask) | get(attrs, PAT_4K) << PAT_LARGE.lo | PS.mask
         return join(keep(oa, ADDRESS.mask), attrs | P.mask)
 
-    def table(self, level: int, child_pa: int) -> int:
+    def table(self, level: int, child_pa: W) -> W:
         """A pointer grants all; A is set, so that a walker need not."""
-        return child_pa & ADDRESS.mask | P.mask | RW.mask | US.mask | A.mask | self._c
+        return join(keep(child_pa, ADDRESS.mask), P.mask | RW.mask | US.mask | A.mask | self._c)
 
     def default_attrs(self, rights: int) -> int:
         """Memory type 0 (write-back), for user requests.
