@@ -1,5 +1,6 @@
 """Page tables: the format vocabulary, the walk, and layouts as text."""
 
+from hitless.pagetable.bulk import Translations, translate_many
 from hitless.pagetable.format import READ, WRITE, Leaf, LeafSize, Level, PageFormat, Position, WalkFault
 from hitless.pagetable.layout import Mapping, format_layout, parse_layout
 from hitless.pagetable.table import count_leaves, entry_pa, table_leaves, tables, tables_below, translate, walk
@@ -13,6 +14,7 @@ __all__ = [
     "Mapping",
     "PageFormat",
     "Position",
+    "Translations",
     "WalkFault",
     "count_leaves",
     "entry_pa",
@@ -22,5 +24,6 @@ __all__ = [
     "tables",
     "tables_below",
     "translate",
+    "translate_many",
     "walk",
 ]

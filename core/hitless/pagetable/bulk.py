@@ -54,8 +54,8 @@ def translate_many(
     """What :func:`hitless.pagetable.walk` finds for each IOVA of a one-dimensional uint64 array.
 
     Args:
-        memory: where the tables lie.
-        fmt: what they hold.
+        memory: holds the tables.
+        fmt: their format.
         root_pa: the root table.
         iovas: in any order.
         rights: whether the rights of each walk are asked for too.
@@ -163,15 +163,14 @@ class _Walk:
         code, value = np.full(count, DESCEND + top.number, np.uint8), np.full(count, root_pa, np.uint64)
         now = _Slots(lo, first >> lo, code, value, np.full(count, READ | WRITE, np.uint8))
         for level in reversed(self.fmt.levels):
-            deeper = now.code[now.code >= DESCEND]
-            if not deeper.size or (last >> level.lo) - (first >> level.lo) >= limit:
+            if not (now.code >= DESCEND).any() or (last >> level.lo) - (first >> level.lo) >= limit:
                 break
             try:
                 below = self._expanded(now, level, first >> level.lo, last >> level.lo)
             except BusError:  # perhaps in a table that no IOVA needs
                 break
             if (below.code[below.code >= DESCEND] != DESCEND + level.number - 1).any():
-                break  # a pointer that skips levels: which IOVAs it is for, only they can say
+                break  # a pointer that skips levels takes only some of the IOVAs of its slot
             now = below
         return now
 
