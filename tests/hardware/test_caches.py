@@ -149,6 +149,7 @@ actions = st.one_of(
     st.tuples(st.just("add"), leaves),
     st.tuples(st.just("drop"), ranges, st.sampled_from(Match)),
     st.tuples(st.just("forget"), ranges),
+    st.tuples(st.just("forget-all"), st.lists(ranges, min_size=1, max_size=3)),
     st.tuples(st.just("evict"), st.integers(0, 9)),
 )
 
@@ -166,12 +167,16 @@ def test_what_is_asked_of_indexes_is_what_a_look_at_every_entry_finds(story):
             drops = Drops("x", first=start, last=end - 1, leaf_match=match)
             found.drop(drops)
             plain = [leaf for leaf in plain if not leaf.targeted(drops)]
-        elif action == "forget":
-            start, end = told[0]
-            found.forget_pa(start, end)
-            plain = [
-                leaf for leaf in plain if not leaf.host or leaf.pa >= end or leaf.pa + (1 << leaf.size_lg2) <= start
-            ]
+        elif action in ("forget", "forget-all"):
+            gone = told if action == "forget" else told[0]
+            if action == "forget":
+                found.forget_pa(*gone[0])
+            else:
+                found.forget_meeting(lambda pa, size, gone=gone: any(a < pa + size and pa < b for a, b in gone))
+            for start, end in gone:
+                plain = [
+                    leaf for leaf in plain if not leaf.host or leaf.pa >= end or leaf.pa + (1 << leaf.size_lg2) <= start
+                ]
         else:
             found.size += 1000
             found.evict(random.Random(told[0]))
